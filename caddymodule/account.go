@@ -1,0 +1,327 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-wechat/caddy-wechat/wechat"
+)
+
+// Account is one WeChat app id and how to log in with it.
+type Account struct {
+	// The app id, such as wx0123456789abcdef. Placeholders are resolved when the configuration is loaded.
+	AppID string `json:"app_id,omitempty"`
+
+	// The app secret. Keep it out of the configuration: {env.WECHAT_APP_SECRET} or {file./path} stays
+	// symbolic in Caddy's /config/ and autosave. Required.
+	AppSecret string `json:"app_secret,omitempty"`
+
+	// What kind of account this is: `service`, a certified service account or a test account.
+	// `website`, an open-platform website app, is not available yet. Default: service.
+	Kind string `json:"kind,omitempty"`
+
+	// What sites ask WeChat for unless they say otherwise: `snsapi_base`, silent, openid only, or
+	// `snsapi_userinfo`, with nickname, avatar and unionid. Default: snsapi_base.
+	Scope string `json:"scope,omitempty"`
+
+	// Language of the profile: zh_CN, zh_TW or en. Default: zh_CN.
+	Lang string `json:"lang,omitempty"`
+
+	// The bound domains, at most two: where WeChat sends users back to. A host, or http://host; for test
+	// accounts also an address, with a port. Default: each site's own host.
+	Domains []string `json:"domains,omitempty"`
+
+	// A test account or a stand-in for WeChat: its domain may be http, an address, with a port.
+	// Default: false.
+	Test bool `json:"test,omitempty"`
+
+	// Files by which WeChat verifies the domain, served at the root of the bound domain.
+	VerifyFiles []VerifyFile `json:"verify_files,omitempty"`
+
+	// How long one call of WeChat's API may take. Default: 5s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Where browsers authorize. Default: https://open.weixin.qq.com.
+	OpenURL string `json:"open_url,omitempty"`
+
+	// Where codes are exchanged. Default: https://api.weixin.qq.com.
+	APIURL string `json:"api_url,omitempty"`
+
+	// Logs in through another gateway's broker instead of with the app secret. Not available yet.
+	Broker *AccountBroker `json:"broker,omitempty"`
+}
+
+// AccountBroker names another gateway's broker. Not available yet.
+type AccountBroker struct {
+	// The broker's address, such as https://auth.example.com.
+	URL string `json:"url,omitempty"`
+	// This gateway's client id there.
+	ClientID string `json:"client_id,omitempty"`
+	// And its secret.
+	ClientSecret string `json:"client_secret,omitempty"`
+}
+
+// VerifyFile is one file by which WeChat verifies that a domain is yours.
+type VerifyFile struct {
+	// MP_verify_<16>.txt, WW_verify_<16>.txt or any other <name>.txt.
+	Name string `json:"name,omitempty"`
+
+	// What the file says. Default: the 16 characters of its name; any other name needs it.
+	Content string `json:"content,omitempty"`
+}
+
+const (
+	kindService = "service"
+	kindWebsite = "website"
+
+	// defaultPath is the prefix of the endpoints of sites and brokers that do not say.
+	defaultPath = "/_wechat"
+)
+
+var (
+	verifyName  = regexp.MustCompile(`^(?:MP|WW)_verify_([0-9A-Za-z]{16})\.txt$`)
+	plainName   = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}\.txt$`)
+	namePattern = regexp.MustCompile(`^[\p{L}\p{N}_.-]+$`)
+	hostPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$`)
+)
+
+// placeholder reports whether s is only known once the configuration is loaded.
+func placeholder(s string) bool { return strings.Contains(s, "{") }
+
+// check says what is wrong with the account as far as it can be told. Values behind placeholders are
+// checked once they are resolved.
+func (a *Account) check() error {
+	return firstError(
+		a.checkSecret,
+		func() error { return checkAppID(a.AppID) },
+		func() error { return oneOf("kind", a.Kind, kindService, kindWebsite) },
+		func() error { return checkScope(a.Scope) },
+		func() error { return oneOf("lang", a.Lang, "zh_CN", "zh_TW", "en") },
+		a.checkDomains,
+		a.checkVerifyFiles,
+		func() error { return checkURL("open_url", a.OpenURL) },
+		func() error { return checkURL("api_url", a.APIURL) },
+		func() error { return notNegative("timeout", time.Duration(a.Timeout)) },
+		a.checkBroker,
+	)
+}
+
+// available says which part of a correct account comes with a later version.
+func (a *Account) available() error {
+	if a.Kind == kindWebsite {
+		return notYet("kind website")
+	}
+	if a.Broker != nil {
+		return notYet("broker")
+	}
+	return nil
+}
+
+func (a *Account) checkSecret() error {
+	switch {
+	case a.AppID == "":
+		return errors.New("account has no app_id; write: app_id <id>, as WeChat's console shows it")
+	case a.AppSecret != "" && a.Broker != nil:
+		return errors.New("account has both app_secret and broker; keep one: the secret where this gateway talks to WeChat, the broker where another one does")
+	case a.AppSecret == "" && a.Broker == nil:
+		return errors.New("account has neither app_secret nor broker; write: app_secret {env.WECHAT_APP_SECRET}")
+	}
+	return nil
+}
+
+func checkAppID(id string) error {
+	if placeholder(id) || len(id) <= 64 && tokenPattern.MatchString(id) {
+		return nil
+	}
+	return fmt.Errorf("app_id %q is not one; WeChat's look like wx0123456789abcdef", id)
+}
+
+// checkAccountName keeps names apart from matchers, which stand where wechat_broker takes names.
+func checkAccountName(name string) error {
+	if namePattern.MatchString(name) {
+		return nil
+	}
+	return fmt.Errorf("account name %q may hold letters, digits, ., - and _ only", name)
+}
+
+func (a *Account) checkDomains() error {
+	if len(a.Domains) > 2 {
+		return fmt.Errorf("domain names %d domains; WeChat binds an account to two at most", len(a.Domains))
+	}
+	if len(a.Domains) == 2 && strings.EqualFold(a.Domains[0], a.Domains[1]) {
+		return fmt.Errorf("domain %q is there twice; keep one", a.Domains[1])
+	}
+	return eachError(a.Domains, a.checkDomain)
+}
+
+func (a *Account) checkDomain(domain string) error {
+	if placeholder(domain) {
+		return nil
+	}
+	scheme, host, ok := strings.Cut(domain, "://")
+	if !ok {
+		scheme, host = "", domain
+	}
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	switch {
+	case strings.ContainsAny(host, "/?#"):
+		return fmt.Errorf("domain %q has a path; name the host alone (a path is for wechat_broker's option path)", domain)
+	case strings.Contains(host, "*"):
+		return fmt.Errorf("domain %q has a wildcard; WeChat binds whole host names", domain)
+	case scheme != "" && scheme != "http" && scheme != "https":
+		return fmt.Errorf("domain %q: unknown scheme; name the host alone", domain)
+	case !a.Test && scheme == "https":
+		return fmt.Errorf("domain %q: leave https:// away; it is the default", domain)
+	case !a.Test && port != "":
+		return fmt.Errorf("domain %q has a port, and WeChat answers 10003 to it; name the host alone, or add the option test if this is a test account", domain)
+	case !a.Test && net.ParseIP(name) != nil:
+		return fmt.Errorf("domain %q is an address, and WeChat binds domains only; add the option test if this is a test account", domain)
+	case port != "" && !isPort(port):
+		return fmt.Errorf("domain %q: port %s does not exist; use 1 to 65535", domain, port)
+	case net.ParseIP(name) == nil && !hostPattern.MatchString(strings.ToLower(toASCII(name))):
+		return fmt.Errorf("domain %q is not a host name", domain)
+	}
+	return nil
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
+}
+
+func (a *Account) checkVerifyFiles() error {
+	seen := map[string]bool{}
+	return eachError(a.VerifyFiles, func(f VerifyFile) error {
+		if seen[f.Name] {
+			return fmt.Errorf("verify_file %q is there twice; keep one", f.Name)
+		}
+		seen[f.Name] = true
+		return f.check()
+	})
+}
+
+func (f VerifyFile) check() error {
+	switch {
+	case verifyName.MatchString(f.Name):
+		return nil
+	case !plainName.MatchString(f.Name):
+		return fmt.Errorf("verify_file %q is not one; WeChat's console offers files such as MP_verify_0123456789abcdef.txt", f.Name)
+	case f.Content == "":
+		return fmt.Errorf("verify_file %q needs its content behind it; only MP_verify_<16 characters>.txt and WW_verify_<16 characters>.txt say it in their names", f.Name)
+	}
+	return nil
+}
+
+// text is what the file answers with.
+func (f VerifyFile) text() string {
+	if m := verifyName.FindStringSubmatch(f.Name); m != nil && f.Content == "" {
+		return m[1]
+	}
+	return f.Content
+}
+
+func (a *Account) checkBroker() error {
+	if a.Broker == nil {
+		return nil
+	}
+	if err := checkURL("broker", a.Broker.URL); err != nil {
+		return err
+	}
+	if a.Broker.URL == "" || a.Broker.ClientID == "" || a.Broker.ClientSecret == "" {
+		return errors.New("broker needs three values: broker <url> <client-id> <secret>")
+	}
+	return nil
+}
+
+// resolve replaces placeholders. A missing one is an error: an empty secret would let anyone in.
+func (a *Account) resolve(repl *caddy.Replacer) error {
+	values := []*string{&a.AppID, &a.AppSecret, &a.Scope, &a.Lang, &a.OpenURL, &a.APIURL}
+	for i := range a.Domains {
+		values = append(values, &a.Domains[i])
+	}
+	for i := range a.VerifyFiles {
+		values = append(values, &a.VerifyFiles[i].Name, &a.VerifyFiles[i].Content)
+	}
+	return resolveAll(repl, values...)
+}
+
+// resolveAll replaces the placeholders in values, in place. Placeholders that are unknown or empty are errors.
+func resolveAll(repl *caddy.Replacer, values ...*string) error {
+	for _, v := range values {
+		s, err := repl.ReplaceOrErr(*v, true, true)
+		if err != nil {
+			return err
+		}
+		*v = strings.TrimRight(s, "\r\n") // a secret's file ends with a line break
+	}
+	return nil
+}
+
+func checkScope(scope string) error {
+	return oneOf("scope", scope, wechat.ScopeBase, wechat.ScopeUserInfo)
+}
+
+// oneOf accepts nothing, a placeholder, or one of the words.
+func oneOf(option, value string, words ...string) error {
+	if value == "" || placeholder(value) || slices.Contains(words, value) {
+		return nil
+	}
+	return fmt.Errorf("unknown %s %q; use one of: %s", option, value, strings.Join(words, ", "))
+}
+
+func checkURL(option, value string) error {
+	if value == "" || placeholder(value) {
+		return nil
+	}
+	u, err := url.Parse(value)
+	if err == nil && u.User != nil {
+		return fmt.Errorf("%s has user info; take it out", option) // and do not show it
+	}
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("%s %q is not an address; write it as https://host", option, value)
+	}
+	return nil
+}
+
+func notNegative(option string, d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%s %s is negative", option, d)
+	}
+	return nil
+}
+
+func notYet(what string) error {
+	return fmt.Errorf("%s is not available yet in this version", what)
+}
+
+// firstError returns the first error of checks.
+func firstError(checks ...func() error) error {
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachError returns the first error of check over list.
+func eachError[T any](list []T, check func(T) error) error {
+	for _, x := range list {
+		if err := check(x); err != nil {
+			return err
+		}
+	}
+	return nil
+}

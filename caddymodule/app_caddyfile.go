@@ -1,0 +1,262 @@
+package caddymodule
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-wechat/caddy-wechat/wechat"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("wechat", parseApp)
+}
+
+// appParser is the global option while it is read.
+type appParser struct {
+	*App
+	later error // the first part that is not available yet, of those that stand in blocks of their own
+}
+
+// parseApp parses the global option wechat. Syntax:
+//
+//	wechat {
+//		account [<name>] {                          # default name: "default"; several may be given
+//			app_id      <id>
+//			app_secret  <secret>
+//			kind        service|website             # default service; website (later) = open platform, QR page for desktops
+//			scope       snsapi_base|snsapi_userinfo # default snsapi_base (silent, openid only)
+//			lang        zh_CN|zh_TW|en              # of the profile; default zh_CN
+//			domain      <host>|<origin> [<host>|<origin>]  # the bound domain(s); default: each site's own host
+//			test                                    # a test account or a stand-in for WeChat: domain may be http, an address, with a port
+//			verify_file MP_verify_<16>.txt|WW_verify_<16>.txt|<name>.txt [<content>]   # may repeat; default content: the 16 characters; <name>.txt needs its content
+//			timeout     <duration>                  # one WeChat API call; default 5s
+//			open_url    <url>                       # default https://open.weixin.qq.com
+//			api_url     <url>                       # default https://api.weixin.qq.com
+//			broker      <url> <client-id> <secret>  # (later) instead of app_secret: log in through another gateway's broker
+//		}
+//		store memory [<size>]                       # default: embedded, nothing to install; 64MiB
+//		store redis <address>... {                  # (later) many gateways, one state; single, Sentinel or Cluster
+//			username    <name>
+//			password    <secret>
+//			db          <n>
+//			tls
+//			key_prefix  <text>
+//			master_name <name>
+//		}
+//		session_key {
+//			algorithm HS256|EdDSA|ES256             # default HS256; the others publish their public keys
+//			secret    <current> [<old>...]          # HS256, at least 32 bytes each, used as written; without it keys are generated and kept in Caddy's storage
+//			rotate    <duration>                    # default 720h; old keys verify until their last token has ended
+//		}
+//		cache <size>                                # verified sessions kept in memory; default 64MiB
+//		debug_page <secret>                         # (later)
+//	}
+func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // the option's name
+	if existing != nil {
+		return nil, d.Err("doubled option wechat; one of them holds all accounts")
+	}
+	p := &appParser{App: &App{Accounts: map[string]*Account{}}}
+	b := newBlock(d, "wechat", "account")
+	if _, err := arguments(d, "wechat { account { … } }", 0, 0); err != nil {
+		return nil, b.place(err)
+	}
+	if err := b.read(d, p.options(), p.available); err != nil {
+		return nil, err
+	}
+	if err := b.finish(p.check); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "wechat", Value: caddyconfig.JSON(p.App, nil)}, nil
+}
+
+func (p *appParser) options() options {
+	return options{
+		"account":     p.account,
+		"store":       p.store,
+		"session_key": p.sessionKey,
+		"cache":       setSize("cache <size>", &p.Cache, minCache),
+		"debug_page":  setText("debug_page <secret>", &p.DebugPage, nil),
+	}
+}
+
+// available names the part of the option that comes with a later version by its own line where it has one.
+func (p *appParser) available() error {
+	if p.later != nil {
+		return p.later
+	}
+	return p.App.available()
+}
+
+func (p *appParser) account(d *caddyfile.Dispenser) error {
+	acc, name := new(Account), defaultAccount
+	b := newBlock(d, "account", "verify_file")
+	args, err := arguments(d, "account [<name>] { … }", 0, 1)
+	if err != nil {
+		return err
+	}
+	if len(args) > 0 {
+		name = args[0]
+	}
+	if err := checkAccountName(name); err != nil {
+		return err
+	}
+	if p.Accounts[name] != nil {
+		return fmt.Errorf("account %s is there twice; give each a name of its own: account <name> { … }", name)
+	}
+	if err := b.read(d, acc.options(), acc.available); err != nil {
+		return err
+	}
+	p.later = cmp.Or(p.later, b.later)
+	p.Accounts[name] = acc
+	return firstError(
+		func() error { return b.place(acc.checkDomains(), "domain") },
+		func() error { return b.place(acc.check(), "broker") },
+	)
+}
+
+func (a *Account) options() options {
+	return options{
+		"app_id":      setText("app_id <id>", &a.AppID, checkAppID),
+		"app_secret":  setText("app_secret <secret>", &a.AppSecret, nil),
+		"kind":        setWord("kind", &a.Kind, kindService, kindWebsite),
+		"scope":       setWord("scope", &a.Scope, wechat.ScopeBase, wechat.ScopeUserInfo),
+		"lang":        setWord("lang", &a.Lang, "zh_CN", "zh_TW", "en"),
+		"domain":      setList("domain <host>|<origin> [<host>|<origin>]", &a.Domains, unlimited, nil), // checked when `test` is known
+		"test":        setFlag("test", &a.Test),
+		"verify_file": a.readVerifyFile,
+		"timeout":     setDuration("timeout <duration>", &a.Timeout),
+		"open_url":    setText("open_url <url>", &a.OpenURL, func(s string) error { return checkURL("open_url", s) }),
+		"api_url":     setText("api_url <url>", &a.APIURL, func(s string) error { return checkURL("api_url", s) }),
+		"broker":      a.readBroker,
+	}
+}
+
+func (a *Account) readVerifyFile(d *caddyfile.Dispenser) error {
+	args, err := arguments(d, "verify_file <name>.txt [<content>]", 1, 2)
+	if err != nil {
+		return err
+	}
+	file := VerifyFile{Name: args[0]}
+	if len(args) > 1 {
+		file.Content = args[1]
+	}
+	a.VerifyFiles = append(a.VerifyFiles, file)
+	return a.checkVerifyFiles()
+}
+
+func (a *Account) readBroker(d *caddyfile.Dispenser) error {
+	args, err := arguments(d, "broker <url> <client-id> <secret>", 3, 3)
+	if err != nil {
+		return err
+	}
+	a.Broker = &AccountBroker{URL: args[0], ClientID: args[1], ClientSecret: args[2]}
+	return a.checkBroker()
+}
+
+func (p *appParser) sessionKey(d *caddyfile.Dispenser) error {
+	key := new(SessionKey)
+	p.SessionKey = key
+	b := newBlock(d, "session_key")
+	if _, err := arguments(d, "session_key { … }", 0, 0); err != nil {
+		return err
+	}
+	err := b.read(d, options{
+		"algorithm": setWord("algorithm", &key.Algorithm, "HS256", "EdDSA", "ES256"),
+		"secret":    setList("secret <current> [<old>...]", &key.Secrets, unlimited, checkSessionSecret),
+		"rotate":    setDuration("rotate <duration>", &key.Rotate),
+	}, nil)
+	if err != nil {
+		return err
+	}
+	return firstError(
+		func() error { return b.place(key.checkRotate(), "rotate") },
+		func() error { return b.place(key.check(), "secret") },
+	)
+}
+
+// options are the options of a block by their names. Each reads its values and its own block; d stands on its name.
+type options map[string]readOption
+
+// block is a block of the Caddyfile while it is read.
+type block struct {
+	name  string
+	at    caddyfile.Dispenser            // where the block's own name stands
+	many  []string                       // the options that may repeat
+	seen  map[string]caddyfile.Dispenser // where the others stand, the last of those that repeat
+	last  string                         // the option that was read last
+	later error                          // the first part that is not available yet
+}
+
+// newBlock begins the block whose name d stands on.
+func newBlock(d *caddyfile.Dispenser, name string, many ...string) *block {
+	return &block{name: name, at: *d, many: many, seen: map[string]caddyfile.Dispenser{}}
+}
+
+// read reads the block that begins behind d. After each option, available says whether it can be had yet.
+func (b *block) read(d *caddyfile.Dispenser, known options, available func() error) error {
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name, at := d.Val(), *d
+		if err := b.accept(name, known); err != nil {
+			return placeAt(at, err)
+		}
+		b.seen[name], b.last = at, name
+		if err := known[name](d); err != nil {
+			return placeAt(at, err)
+		}
+		if available != nil && b.later == nil {
+			b.later = placeAt(at, available())
+		}
+	}
+	return nil
+}
+
+func (b *block) accept(name string, known options) error {
+	_, ok := known[name]
+	_, doubled := b.seen[name]
+	switch {
+	case name == "{" || name == "}":
+		return fmt.Errorf("%s takes no block; remove it and its braces", b.last)
+	case !ok:
+		return fmt.Errorf("unknown option %q; %s has: %s", name, b.name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+	case doubled && !slices.Contains(b.many, name):
+		return fmt.Errorf("doubled option %s; keep one", name)
+	}
+	return nil
+}
+
+// finish checks the block as a whole. Only a block without a mistake is refused for what is not available yet.
+func (b *block) finish(check func() error) error {
+	if err := b.place(check()); err != nil {
+		return err
+	}
+	return b.later
+}
+
+// place adds to err the file and line of the option that it is about, or of the block.
+func (b *block) place(err error, option ...string) error {
+	for _, name := range option {
+		if at, ok := b.seen[name]; ok {
+			return placeAt(at, err)
+		}
+	}
+	return placeAt(b.at, err)
+}
+
+// placed is an error that says its file and line.
+type placed struct{ error }
+
+func placeAt(at caddyfile.Dispenser, err error) error {
+	if _, ok := errors.AsType[placed](err); ok || err == nil {
+		return err
+	}
+	return placed{at.WrapErr(err)}
+}

@@ -1,0 +1,222 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+)
+
+// Broker is the handler `wechat_broker`: it runs on a bound domain and completes WeChat's logins for
+// sites on any other.
+type Broker struct {
+	// The names of the accounts it serves. Default: every account whose domain this site is.
+	Accounts []string `json:"accounts,omitempty"`
+
+	// How long a ticket is good. Default: 60s.
+	TicketTTL caddy.Duration `json:"ticket_ttl,omitempty"`
+
+	// The prefix of its endpoints. Default: /_wechat.
+	Path string `json:"path,omitempty"`
+
+	// Backends that are not sites of this Caddy, by their ids. Not available yet.
+	Clients map[string]*Client `json:"clients,omitempty"`
+
+	app      *App
+	address  *siteAddress
+	accounts map[string]*account
+	ttl      time.Duration
+	logger   *zap.Logger
+}
+
+func init() {
+	caddy.RegisterModule(new(Broker))
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Broker) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.wechat_broker", New: func() caddy.Module { return new(Broker) }}
+}
+
+// Provision finds the accounts whose logins end here.
+func (b *Broker) Provision(ctx caddy.Context) (err error) {
+	if err := firstError(b.check, b.available); err != nil {
+		return err
+	}
+	if b.app, err = appOf(ctx); err != nil {
+		return err
+	}
+	b.logger, b.address, b.ttl = ctx.Logger(), addressOf(ctx), time.Duration(b.TicketTTL)
+	if b.ttl == 0 {
+		b.ttl = defaultTicketTTL
+	}
+	if b.Path == "" {
+		b.Path = defaultPath
+	}
+	if err := b.takeAccounts(); err != nil {
+		return fmt.Errorf("wechat_broker: %w", err)
+	}
+	return nil
+}
+
+// takeAccounts takes the accounts that the option names, else those whose domain this site is.
+func (b *Broker) takeAccounts() error {
+	b.accounts = map[string]*account{}
+	names := b.Accounts
+	if len(names) == 0 {
+		for name, acc := range b.app.accounts {
+			if b.isDomainOf(acc) {
+				names = append(names, name)
+			}
+		}
+	}
+	for _, name := range names {
+		acc, err := b.app.account(name)
+		if err != nil {
+			return err
+		}
+		if !b.isDomainOf(acc) {
+			return fmt.Errorf("account %s does not name this site as its domain; add to it: domain <this site's host>", name)
+		}
+		if other := b.app.brokers[name]; other != nil && other.Path != b.Path {
+			return fmt.Errorf("option path: account %s has another broker with the path %s; give both the same", name, other.Path)
+		}
+		b.accounts[name], b.app.brokers[name] = acc, b
+	}
+	if len(b.accounts) == 0 {
+		return errors.New("no account names this site as its domain; add to the account: domain <this site's host>")
+	}
+	return nil
+}
+
+// isDomainOf reports whether the account's logins come back to this site.
+func (b *Broker) isDomainOf(acc *account) bool {
+	if b.address.open && acc.test && len(acc.domains) > 0 {
+		return true
+	}
+	return slices.ContainsFunc(acc.domains, func(domain string) bool {
+		_, hostport, _ := strings.Cut(domain, "://")
+		host, _, _ := splitHost(hostport)
+		return slices.Contains(b.address.hosts, host)
+	})
+}
+
+// ServeHTTP answers what is certainly the broker's, and passes the rest on to the site.
+func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	at := original(r).URL.Path
+	for _, acc := range b.accounts {
+		if acc.serveVerifyFile(w, r, at, b.Path) {
+			return nil
+		}
+	}
+	if at != b.Path+"/callback" {
+		return next.ServeHTTP(w, r)
+	}
+	login, ok := b.readLogin(r)
+	if !ok && b.siteHasAuth() || ok && b.isOwn(r, login) {
+		return next.ServeHTTP(w, r)
+	}
+	b.serveCallback(w, r, login, ok)
+	return nil
+}
+
+// siteHasAuth reports whether a wechat_auth of this site answers what is not the broker's.
+func (b *Broker) siteHasAuth() bool { return b.app.sites[b.address.key()] != nil }
+
+// isOwn reports whether the login was begun by this very site.
+func (b *Broker) isOwn(r *http.Request, login ticket.Login) bool {
+	s := b.app.sites[b.address.key()]
+	if s == nil {
+		return false
+	}
+	o := s.originOf(r)
+	return o != nil && o.name == login.Origin
+}
+
+func (b *Broker) readLogin(r *http.Request) (ticket.Login, bool) {
+	q, ok := singles(original(r).URL.RawQuery, "login", "state")
+	if !ok {
+		return ticket.Login{}, false
+	}
+	login, err := b.app.gateway.keys.OpenLogin(r.Context(), q["login"])
+	if err != nil || ticket.LoginID(q["state"]) != login.ID {
+		return ticket.Login{}, false
+	}
+	return login, true
+}
+
+// serveCallback takes what WeChat brought and sends the browser back to the site that began the login:
+// with a ticket, or with the outcome in the login's seal. It sees no cookie of the browser, so it never
+// answers with what another code brought.
+func (b *Broker) serveCallback(w http.ResponseWriter, r *http.Request, login ticket.Login, ok bool) {
+	switch {
+	case r.Method != http.MethodGet:
+		w.Header().Set("Allow", http.MethodGet)
+		writeJSON(w, r, http.StatusMethodNotAllowed, codeParameter, "")
+	case isEarlyData(r):
+		page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter}.write(w, r)
+	case !ok || b.accounts[login.Account] == nil:
+		ref := newRef()
+		b.logger.Warn("callback refused: its login is missing, malformed or not of this broker's accounts", zap.String("ref", ref))
+		page{Name: "error", Reason: "malformed", Status: http.StatusBadRequest, Code: codeParameter, Ref: ref}.write(w, r)
+	default:
+		b.sendBack(w, r, login)
+	}
+}
+
+func (b *Broker) sendBack(w http.ResponseWriter, r *http.Request, login ticket.Login) {
+	tkt, out, err := b.settle(r.Context(), login, original(r).URL.RawQuery)
+	if err != nil {
+		out = ticket.Outcome{Status: ticket.StatusUnavailable, Ref: newRef()}
+		b.logger.Error("logins do not work: the store is away or full", zap.Error(err), zap.String("ref", out.Ref))
+	}
+	pair := "ticket=" + tkt
+	if out.Status != ticket.StatusOK {
+		login.Outcome, login.Ref = out.Status, out.Ref
+		pair = "error=" + string(out.Status)
+	}
+	sealed, err := b.app.gateway.keys.SealLogin(r.Context(), login)
+	if err != nil {
+		ref := newRef()
+		b.logger.Error("logins do not work", zap.Error(err), zap.String("ref", ref))
+		page{Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable, Ref: ref, RetryAfter: 5}.write(w, r)
+		return
+	}
+	redirect(w, http.StatusFound, login.Origin+login.Path+"/callback?"+pair+"&state="+login.ID+"&login="+sealed)
+}
+
+// settle tells how the login ended, and issues a ticket if it ended well.
+func (b *Broker) settle(ctx context.Context, login ticket.Login, rawQuery string) (string, ticket.Outcome, error) {
+	q, ok := singles(rawQuery, "code")
+	switch {
+	case !ok || login.ExpiredAt(now()):
+		return "", ticket.Outcome{Status: ticket.StatusExpired}, nil
+	case q["code"] == "":
+		return "", ticket.Outcome{Status: ticket.StatusDenied}, nil
+	}
+	out, err := b.app.exchange(ctx, b.accounts[login.Account], login, q["code"])
+	if err != nil || out.Status != ticket.StatusOK {
+		return "", out, err
+	}
+	owner := ticket.Owner(login.Account, login.Origin, login.ID)
+	tkt, err := b.app.gateway.tickets.Issue(ctx, owner, ticket.Voucher{Identity: *out.Identity, At: out.At}, b.ttl)
+	if errors.Is(err, ticket.ErrTooMany) {
+		return "", ticket.Outcome{Status: ticket.StatusExpired}, nil
+	}
+	return tkt, out, err
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Broker)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Broker)(nil)
+)

@@ -1,0 +1,63 @@
+package caddymodule
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dgraph-io/ristretto/v2"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+)
+
+// liveSession is a verified session, ready for the next request that carries its token. It never changes.
+type liveSession struct {
+	ticket.Session
+	token    string
+	audience string    // the origin it was verified for
+	values   [6]string // of the identity headers
+	openID   any       // for the placeholder, boxed once
+}
+
+func newLiveSession(token, audience string, s ticket.Session) *liveSession {
+	return &liveSession{Session: s, token: token, audience: audience, values: identityValues(s.Identity), openID: s.OpenID}
+}
+
+// sessionCache remembers verified sessions by their whole token. A miss costs a verification, never a
+// login: ristretto may drop what it likes.
+type sessionCache struct {
+	cache *ristretto.Cache[string, *liveSession]
+}
+
+// sessionCost is what a session takes beside its token, in bytes: the struct, the values, ristretto's own.
+const sessionCost = 1024
+
+func newSessionCache(size int64) (*sessionCache, error) {
+	if size == 0 {
+		size = defaultCache
+	}
+	c, err := ristretto.NewCache(&ristretto.Config[string, *liveSession]{
+		NumCounters:        10 * max(size/2048, 1000), // ten for each entry expected, says ristretto
+		MaxCost:            size,
+		BufferItems:        64,
+		IgnoreInternalCost: true, // it is in sessionCost
+	})
+	if err != nil {
+		return nil, fmt.Errorf("making the session cache: %w", err)
+	}
+	return &sessionCache{c}, nil
+}
+
+// get returns the session that was verified from exactly this token for audience and has not ended.
+func (c *sessionCache) get(token, audience, appID string, now time.Time) *liveSession {
+	s, ok := c.cache.Get(token)
+	if !ok || s.token != token || s.audience != audience || s.AppID != appID || !s.Expires.After(now) {
+		return nil
+	}
+	return s
+}
+
+func (c *sessionCache) put(s *liveSession) {
+	c.cache.Set(s.token, s, int64(2*len(s.token)+sessionCost))
+}
+
+func (c *sessionCache) close() { c.cache.Close() }

@@ -1,0 +1,254 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+)
+
+// callback is what came back from WeChat or a broker.
+type callback struct {
+	login ticket.Login
+	code  string // from WeChat
+	tkt   string // from a broker
+}
+
+// serveCallback is GET <path>/callback: it ends a login. Only the browser that holds the login's cookie
+// is signed in, and nothing is spent for any other.
+func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	if v.origin == nil {
+		wrongHost(w, r)
+		return
+	}
+	if isEarlyData(r) {
+		page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter}.write(w, r)
+		return
+	}
+	cb, reason := v.readCallback(r)
+	if reason != "" {
+		v.endBadly(w, r, "/", reason)
+		return
+	}
+	pending, mine := v.pendingOf(r, cb.login.ID)
+	if !mine {
+		a.endForStranger(w, r, v, cb)
+		return
+	}
+	out, err := v.outcome(r.Context(), cb)
+	if err == nil {
+		pending.Ended = now().Unix()
+		others, _ := v.pending(r)
+		err = v.keep(w, r, without(others, pending.ID), pending)
+	}
+	if err != nil {
+		v.cannot(w, r, pending.Return, err)
+		return
+	}
+	a.end(w, r, v, cb.login.Scope, pending, out)
+}
+
+// isEarlyData reports whether r came before its handshake ended: such a request can be replayed, so it
+// must not spend a code or a ticket.
+func isEarlyData(r *http.Request) bool { return r.TLS != nil && !r.TLS.HandshakeComplete }
+
+// readCallback reads what must be right about a callback whoever brings it, or says what is wrong.
+func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
+	q, ok := singles(original(r).URL.RawQuery, "login", "state", "code", "ticket")
+	if !ok || q["login"] == "" {
+		return cb, "malformed"
+	}
+	login, err := v.site.app.gateway.keys.OpenLogin(r.Context(), q["login"])
+	if err != nil {
+		return cb, "malformed"
+	}
+	if login.Origin != v.origin.name || login.Account != v.site.account.name || ticket.LoginID(q["state"]) != login.ID {
+		return cb, "foreign"
+	}
+	return callback{login, q["code"], q["ticket"]}, ""
+}
+
+// singles returns the named parameters of a query, or false where one stands there twice: which of them
+// counts must not be a matter of taste.
+func singles(rawQuery string, names ...string) (map[string]string, bool) {
+	q, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return nil, false
+	}
+	one := make(map[string]string, len(names))
+	for _, name := range names {
+		if len(q[name]) > 1 {
+			return nil, false
+		}
+		one[name] = q.Get(name)
+	}
+	return one, true
+}
+
+// outcome tells how the login of this browser ended. The error says that the store is away.
+func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error) {
+	switch {
+	case cb.login.Outcome != "" && cb.login.Outcome != ticket.StatusOK:
+		return ticket.Outcome{Status: cb.login.Outcome, Ref: cb.login.Ref}, nil
+	case cb.login.ExpiredAt(now()):
+		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+	case cb.tkt != "":
+		return v.redeem(ctx, cb)
+	case cb.code == "":
+		return ticket.Outcome{Status: ticket.StatusDenied}, nil
+	case !v.origin.bound:
+		return ticket.Outcome{Status: ticket.StatusExpired}, nil // a code is for the bound domain alone
+	}
+	return v.site.app.exchange(ctx, v.site.account, cb.login, cb.code)
+}
+
+func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error) {
+	owner := ticket.Owner(v.site.account.name, v.origin.name, cb.login.ID)
+	voucher, err := v.site.app.gateway.tickets.Redeem(ctx, cb.tkt, owner)
+	if errors.Is(err, ticket.ErrNotFound) {
+		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+	}
+	return ticket.Outcome{Status: ticket.StatusOK, Identity: &voucher.Identity, At: voucher.At}, err
+}
+
+// exchange asks WeChat about the login's code, once, whoever asks how often.
+func (a *App) exchange(ctx context.Context, acc *account, login ticket.Login, code string) (ticket.Outcome, error) {
+	if !isCode(code) {
+		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+	}
+	return a.gateway.codes.Once(ctx, acc.name, code, login.ID, func(ctx context.Context) ticket.Outcome {
+		return acc.exchange(ctx, code, login.Scope)
+	})
+}
+
+// end answers the browser that began the login.
+func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, scope string, pending ticket.Pending, out ticket.Outcome) {
+	switch {
+	case out.Status == ticket.StatusOK:
+		v.signIn(w, r, pending, out)
+	case out.Status == ticket.StatusSnapshot:
+		a.endSnapshot(w, r, v, pending.Return)
+	case v.session != nil:
+		v.origin.go303(w, pending.Return)
+	default:
+		v.endPage(w, r, v.site.loginURL(pending.Return, scope), out)
+	}
+}
+
+// endPage says how a login ended without a session; action is the button's address.
+func (v *visit) endPage(w http.ResponseWriter, r *http.Request, action string, out ticket.Outcome) {
+	p := page{Name: "error", Action: action, Ref: out.Ref}
+	switch out.Status {
+	case ticket.StatusDenied:
+		p.Name, p.Status = "declined", http.StatusOK
+	case ticket.StatusUnavailable:
+		p.Reason, p.Status, p.Code, p.RetryAfter = "unavailable", http.StatusBadGateway, codeUnavailable, 5
+	default:
+		p.Reason, p.Status, p.Code = "expired", http.StatusBadRequest, codeParameter
+	}
+	p.write(w, r)
+}
+
+// endBadly answers a callback that is none of ours. Whoever is signed in is sent on instead.
+func (v *visit) endBadly(w http.ResponseWriter, r *http.Request, to, reason string) {
+	if v.session != nil {
+		v.origin.go303(w, to)
+		return
+	}
+	ref := newRef()
+	v.site.logger.Warn("callback refused", zap.String("reason", reason), zap.String("ref", ref))
+	page{Name: "error", Reason: reason, Status: http.StatusBadRequest, Code: codeParameter, Ref: ref, Action: v.site.loginURL(to, "")}.write(w, r)
+}
+
+// endForStranger answers a browser that does not hold the login's cookie: it was lost, it is switched
+// off, or this is somebody else. It signs nobody in, and spends no ticket. A code may be exchanged: only
+// that tells a snapshot visitor from switched-off cookies.
+func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, cb callback) {
+	to := v.site.returnPath(cb.login.Return)
+	if v.session != nil {
+		v.origin.go303(w, to)
+		return
+	}
+	if cb.tkt != "" {
+		cb.login.Outcome, cb.tkt = ticket.StatusOK, ""
+	}
+	out := ticket.Outcome{Status: ticket.StatusOK}
+	if cb.login.Outcome != ticket.StatusOK || cb.login.ExpiredAt(now()) {
+		var err error
+		if out, err = v.outcome(r.Context(), cb); err != nil {
+			v.cannot(w, r, to, err)
+			return
+		}
+	}
+	switch {
+	case out.Status == ticket.StatusSnapshot:
+		a.endSnapshot(w, r, v, to)
+	case out.Status != ticket.StatusOK:
+		v.endPage(w, r, v.site.loginURL(to, cb.login.Scope), out)
+	case cb.login.Restarts > 0:
+		page{Name: "cookies", Status: http.StatusBadRequest, Code: codeParameter, Action: v.site.loginURL(to, cb.login.Scope)}.write(w, r)
+	default:
+		a.beginFromPage(w, r, v, loginWish{to: to, scope: cb.login.Scope, pressed: true, restarts: cb.login.Restarts + 1})
+	}
+}
+
+// endSnapshot answers a snapshot visitor: their ids are virtual and their page cannot be tapped.
+func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to string) {
+	switch a.Snapshot {
+	case snapshotDeny:
+		page{Name: "denied", Status: http.StatusForbidden, Code: codeNotAllowed}.write(w, r)
+	case snapshotGuest:
+		token, err := v.origin.sessions.SignGuest(r.Context())
+		if err != nil {
+			v.cannot(w, r, to, err)
+			return
+		}
+		v.origin.cookies.set(w, v.origin.cookies.guest, token, ticket.GuestLife)
+		v.origin.go303(w, to)
+	default:
+		page{Name: "snapshot", Status: http.StatusOK}.write(w, r)
+	}
+}
+
+// signIn gives the browser its session and sends it where it was going. The session's id comes from the
+// login's, so that a callback delivered twice leads to one session, and to none once that was ended.
+func (v *visit) signIn(w http.ResponseWriter, r *http.Request, pending ticket.Pending, out ticket.Outcome) {
+	o, g, acc := v.origin, v.site.app.gateway, v.site.account
+	s := ticket.Session{Identity: *out.Identity, ID: ticket.SessionID(pending.ID), AuthTime: time.UnixMilli(out.At)}
+	if g.revoked.Known.Has(s.ID) {
+		v.endPage(w, r, v.site.loginURL(pending.Return, ""), ticket.Outcome{Status: ticket.StatusExpired})
+		return
+	}
+	token, s, err := o.sessions.Sign(r.Context(), s)
+	if err != nil {
+		v.cannot(w, r, pending.Return, err)
+		return
+	}
+	if old := v.session; old != nil && old.ID != s.ID {
+		if err := g.revoked.Revoke(r.Context(), old.ID, o.lastToken(old)); err != nil {
+			v.site.logger.Error("the session that a new login replaced could not be revoked", zap.Error(err))
+		}
+	}
+	o.cookies.set(w, o.cookies.session, token, s.Expires.Sub(now()))
+	acc.logger.Info("signed in", acc.user(s.OpenID), zap.String("scope", s.Scope), zap.String("origin", o.name))
+	o.go303(w, pending.Return)
+}
+
+// lastToken is when no token of a session can be alive any more.
+func (o *origin) lastToken(s *liveSession) time.Time { return s.AuthTime.Add(o.sessions.Max) }
+
+func without(list []loginCookie, id string) []loginCookie {
+	var rest []loginCookie
+	for _, c := range list {
+		if c.ID != id {
+			rest = append(rest, c)
+		}
+	}
+	return rest
+}

@@ -1,0 +1,159 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// cookieNames are the gateway's cookies at one origin.
+type cookieNames struct {
+	base    string // the site's name for them, as the upstream must not see them in any form
+	session string
+	guest   string
+	login   string // a login's id stands behind it
+	secure  bool
+}
+
+// newCookieNames names the cookies of an origin. On https they carry __Host-, so that no sibling domain
+// can toss one in; cookies do not tell ports apart, so an origin's own port is part of the name.
+func newCookieNames(base, port string, secure bool) cookieNames {
+	name := base
+	if secure {
+		name = "__Host-" + name
+	}
+	if port != "" {
+		name += "_" + port
+	}
+	return cookieNames{base: base, session: name, guest: name + "_guest", login: name + "_login_", secure: secure}
+}
+
+// ownCookies is what a request carries of the gateway's cookies. Names and values point into its headers.
+type ownCookies struct {
+	any     bool      // at least one, of whatever origin or prefix
+	session [2]string // of two with one name, one was tossed in: see visit.recognise
+	more    bool      // there were more than two
+	guest   string
+	logins  []cookie // of this origin, in the order they came
+}
+
+type cookie struct{ name, value string }
+
+// maxLoginCookies bounds what is read of login cookies that piled up.
+const maxLoginCookies = 20
+
+// readCookies finds the gateway's cookies in r by a scan that allocates nothing where there is but a session.
+func (n *cookieNames) readCookies(r *http.Request) (own ownCookies) {
+	for _, line := range r.Header["Cookie"] {
+		for line != "" {
+			var part string
+			part, line, _ = strings.Cut(line, ";")
+			name, value, _ := strings.Cut(part, "=")
+			n.take(&own, trimSpace(name), unquote(trimSpace(value)))
+		}
+	}
+	return own
+}
+
+func (n *cookieNames) take(own *ownCookies, name, value string) {
+	if !n.ours(name) {
+		return
+	}
+	own.any = true
+	switch {
+	case name == n.session && own.session[0] == "":
+		own.session[0] = value
+	case name == n.session && value == own.session[0]:
+	case name == n.session && own.session[1] == "":
+		own.session[1] = value
+	case name == n.session:
+		own.more = true
+	case name == n.guest:
+		own.guest = value
+	case strings.HasPrefix(name, n.login) && len(own.logins) < maxLoginCookies:
+		own.logins = append(own.logins, cookie{name, value})
+	}
+}
+
+// ours reports whether name is one of the gateway's on this host, prefixed or not, whatever its port.
+func (n *cookieNames) ours(name string) bool {
+	if len(name) > 2 && name[0] == '_' && name[1] == '_' {
+		name = strings.TrimPrefix(strings.TrimPrefix(name, "__Host-"), "__Secure-")
+	}
+	rest, ok := strings.CutPrefix(name, n.base)
+	if !ok || rest == "" {
+		return ok
+	}
+	if port, ok := strings.CutPrefix(rest, "_"); ok {
+		digits := len(port) - len(strings.TrimLeft(port, "0123456789"))
+		if digits > 0 {
+			rest = port[digits:]
+		}
+	}
+	return rest == "" || rest == "_guest" || strings.HasPrefix(rest, "_login_")
+}
+
+// hideCookies removes the gateway's cookies from what the upstream sees. All others stay byte for byte
+// and in their order.
+func (n *cookieNames) hideCookies(h http.Header) {
+	lines := h["Cookie"]
+	kept := lines[:0]
+	for _, line := range lines {
+		if line = n.hideIn(line); line != "" {
+			kept = append(kept, line)
+		}
+	}
+	if len(kept) == 0 {
+		delete(h, "Cookie")
+		return
+	}
+	h["Cookie"] = kept
+}
+
+func (n *cookieNames) hideIn(line string) string {
+	var parts []string
+	dropped := false
+	for part := range strings.SplitSeq(line, ";") {
+		name, _, _ := strings.Cut(part, "=")
+		if n.ours(trimSpace(name)) {
+			dropped = true
+			continue
+		}
+		parts = append(parts, part)
+	}
+	if !dropped {
+		return line
+	}
+	return strings.TrimPrefix(strings.Join(parts, ";"), " ")
+}
+
+// trimSpace removes what may stand around a cookie's name and value.
+func trimSpace(s string) string { return strings.Trim(s, " \t") }
+
+func unquote(s string) string {
+	if len(s) > 1 && s[0] == '"' && s[len(s)-1] == '"' {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
+
+// header returns a Set-Cookie line; a negative life removes the cookie.
+func (n *cookieNames) header(name, value string, life time.Duration) string {
+	seconds := int64(life / time.Second)
+	if life < 0 {
+		seconds = 0
+	}
+	s := name + "=" + value + "; Path=/; Max-Age=" + strconv.FormatInt(seconds, 10) + "; HttpOnly; SameSite=Lax"
+	if n.secure {
+		s += "; Secure"
+	}
+	return s
+}
+
+// set adds a cookie to an answer of the gateway's own.
+func (n *cookieNames) set(w http.ResponseWriter, name, value string, life time.Duration) {
+	w.Header().Add("Set-Cookie", n.header(name, value, life))
+}
+
+func (n *cookieNames) clear(w http.ResponseWriter, name string) { n.set(w, name, "", -1) }

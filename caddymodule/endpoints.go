@@ -1,0 +1,203 @@
+package caddymodule
+
+import (
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+// serveOwn answers what is the gateway's own: the endpoints under the site's path, and the account's
+// verify files. It reports whether it did.
+func (a *Auth) serveOwn(w http.ResponseWriter, r *http.Request, v *visit) bool {
+	at := original(r).URL.Path
+	if a.site.account.serveVerifyFile(w, r, at, a.site.path) {
+		return true
+	}
+	endpoint, ok := strings.CutPrefix(at, a.site.path+"/")
+	if !ok {
+		return false
+	}
+	serve, methods := a.endpoint(endpoint)
+	switch {
+	case serve == nil:
+		writeJSON(w, r, http.StatusNotFound, codeParameter, "")
+	case !strings.Contains(methods, r.Method):
+		w.Header().Set("Allow", methods)
+		writeJSON(w, r, http.StatusMethodNotAllowed, codeParameter, "")
+	default:
+		serve(w, r, v)
+	}
+	return true
+}
+
+// endpoint returns what answers under the site's path, and to which methods.
+func (a *Auth) endpoint(name string) (serve func(http.ResponseWriter, *http.Request, *visit), methods string) {
+	switch name {
+	case "login":
+		return a.serveLogin, "GET, HEAD"
+	case "callback":
+		return a.serveCallback, "GET"
+	case "userinfo":
+		return a.serveUserinfo, "GET, HEAD"
+	case "logout":
+		return a.serveLogout, "GET, POST"
+	case "bye":
+		return a.serveBye, "GET, HEAD"
+	case "jwks.json":
+		if a.site.app.gateway.keys.JWKS() != nil {
+			return a.serveJWKS, "GET, HEAD"
+		}
+	}
+	return nil, ""
+}
+
+// serveUserinfo is GET <path>/userinfo: the identity as JSON.
+func (a *Auth) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) {
+	if v.session == nil {
+		a.answerNotLoggedIn(w, r, v)
+		return
+	}
+	s := v.session
+	writeBody(w, r, http.StatusOK, struct {
+		OpenID     string `json:"openid"`
+		UnionID    string `json:"unionid"`
+		AppID      string `json:"appid"`
+		Scope      string `json:"scope"`
+		Nickname   string `json:"nickname"`
+		HeadImgURL string `json:"headimgurl"`
+		ExpiresAt  int64  `json:"expires_at"`
+	}{s.OpenID, s.UnionID, s.AppID, s.Scope, s.Nickname, s.HeadImgURL, s.Expires.Unix()})
+}
+
+// serveLogout is <path>/logout. It ends a session only for a request of this site's own.
+func (a *Auth) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) {
+	switch {
+	case v.origin == nil:
+		wrongHost(w, r)
+	case r.Method == http.MethodPost && v.fromElsewhere(r):
+		a.refuseForeignPost(w, r)
+	case r.Method == http.MethodPost || v.fromHere(r):
+		a.logout(w, r, v)
+	default:
+		page{Name: "logout", Status: http.StatusOK, Action: a.site.path + "/logout"}.write(w, r)
+	}
+}
+
+func (a *Auth) refuseForeignPost(w http.ResponseWriter, r *http.Request) {
+	a.site.logger.Warn("logout refused: it was sent by another site", zap.String("sec_fetch_site", r.Header.Get("Sec-Fetch-Site")))
+	writeJSON(w, r, http.StatusForbidden, codeNotAllowed, "")
+}
+
+// fromElsewhere reports whether a browser says that another origin sent r.
+func (v *visit) fromElsewhere(r *http.Request) bool {
+	if o := r.Header.Get("Origin"); o != "" && !strings.EqualFold(o, v.origin.name) {
+		return true
+	}
+	s := r.Header.Get("Sec-Fetch-Site")
+	return s != "" && s != "same-origin" && s != "none"
+}
+
+// fromHere reports whether a browser says that a page of this origin led to r.
+func (v *visit) fromHere(r *http.Request) bool {
+	if s := r.Header.Get("Sec-Fetch-Site"); s != "" {
+		return s == "same-origin"
+	}
+	rest, ok := strings.CutPrefix(r.Header.Get("Referer"), v.origin.name)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// logout revokes the session, for every gateway and every renewal under way, before it answers.
+func (a *Auth) logout(w http.ResponseWriter, r *http.Request, v *visit) {
+	o := v.origin
+	o.cookies.clear(w, o.cookies.session)
+	o.cookies.clear(w, o.cookies.guest)
+	if v.session != nil {
+		if err := a.site.app.gateway.revoked.Revoke(r.Context(), v.session.ID, o.lastToken(v.session)); err != nil {
+			ref := newRef()
+			a.site.logger.Error("a logout could not be recorded; the session lives on where its cookie was copied to", zap.Error(err), zap.String("ref", ref))
+			page{Name: "error", Reason: "storage", Status: http.StatusInternalServerError, Ref: ref, Action: a.site.path + "/bye"}.write(w, r)
+			return
+		}
+		a.site.account.logger.Info("signed out", a.site.account.user(v.session.OpenID), zap.String("origin", o.name))
+	}
+	o.go303(w, a.afterLogout(r, v))
+}
+
+// afterLogout is where a signed-out browser goes: where it asked to, if that needs no login, else the
+// page that says so. A page that needs one would sign the person in again, silently.
+func (a *Auth) afterLogout(r *http.Request, v *visit) string {
+	bye := a.site.path + "/bye"
+	wanted := original(r).URL.Query().Get("return")
+	if wanted == "" && r.Method == http.MethodPost {
+		r.Body = http.MaxBytesReader(nil, r.Body, 8<<10)
+		wanted = r.PostFormValue("return")
+	}
+	if wanted == "" {
+		return bye
+	}
+	to := a.site.returnPath(wanted)
+	if a.site.asksLogin(r, to) {
+		return bye
+	}
+	return to
+}
+
+// asksLogin reports whether a GET of the return path would need a login in any of the site's handlers.
+func (s *site) asksLogin(r *http.Request, to string) bool {
+	u, err := url.ParseRequestURI(to)
+	if err != nil {
+		return true
+	}
+	if strings.HasPrefix(u.Path, s.path+"/") {
+		return false
+	}
+	probe := r.Clone(r.Context())
+	probe.Method, probe.URL, probe.RequestURI = http.MethodGet, u, to
+	for _, a := range s.auths {
+		if !isPublic(a.Public, probe) && (len(a.matchers) == 0 || a.matches(probe)) {
+			return true
+		}
+	}
+	return false
+}
+
+// serveBye is GET <path>/bye.
+func (a *Auth) serveBye(w http.ResponseWriter, r *http.Request, _ *visit) {
+	page{Name: "bye", Status: http.StatusOK, Action: a.site.loginURL("/", "")}.write(w, r)
+}
+
+// serveJWKS is GET <path>/jwks.json: the public keys of the session tokens.
+func (a *Auth) serveJWKS(w http.ResponseWriter, r *http.Request, _ *visit) {
+	h := w.Header()
+	h.Set("Content-Type", "application/jwk-set+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(a.site.app.gateway.keys.JWKS())
+	}
+}
+
+// serveVerifyFile answers WeChat's question whether the domain is the operator's: at the root, and beside
+// the endpoints' path for a bound domain with a path. Files that are not configured are not answered,
+// or anybody could bind this domain to their account.
+func (acc *account) serveVerifyFile(w http.ResponseWriter, r *http.Request, at, prefix string) bool {
+	if len(acc.files) == 0 || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	dir, name := path.Split(at)
+	content, ok := acc.files[name]
+	if !ok || dir != "/" && strings.TrimSuffix(dir, "/") != path.Dir(prefix) {
+		return false
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	if r.Method == http.MethodGet {
+		_, _ = w.Write([]byte(content))
+	}
+	return true
+}

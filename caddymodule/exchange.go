@@ -1,0 +1,184 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+	"github.com/caddy-wechat/caddy-wechat/wechat"
+)
+
+// account is an Account at work.
+type account struct {
+	name    string
+	appID   string
+	scope   string
+	test    bool
+	domains []string // as origins: https://auth.example.com; the first is where other sites' logins go
+	files   map[string]string
+	client  *wechat.Client
+	logKey  []byte
+	logger  *zap.Logger
+}
+
+func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error) {
+	if cfg.AppSecret != "" && !placeholder(cfg.AppSecret) {
+		logger.Warn("app_secret stands literally in the configuration, and so in Caddy's /config/ and autosave; write {env.NAME} or {file./path}", zap.String("account", name))
+	}
+	if err := cfg.resolve(caddy.NewReplacer()); err != nil {
+		return nil, err
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	acc := &account{name: name, appID: cfg.AppID, scope: cfg.Scope, test: cfg.Test, files: map[string]string{}, logger: logger.With(zap.String("account", name))}
+	if acc.scope == "" {
+		acc.scope = wechat.ScopeBase
+	}
+	for _, d := range cfg.Domains {
+		acc.domains = append(acc.domains, domainOrigin(d))
+		if strings.HasPrefix(d, "http://") && !cfg.Test {
+			acc.logger.Warn("logins come back over plain http, where anybody on the way can read them; WeChat allows it, https is better", zap.String("domain", d))
+		}
+	}
+	for _, f := range cfg.VerifyFiles {
+		acc.files[f.Name] = f.text()
+	}
+	acc.client = &wechat.Client{
+		AppID: cfg.AppID, Secret: cfg.AppSecret,
+		OpenURL: cfg.OpenURL, APIURL: cfg.APIURL,
+		Lang: cfg.Lang, Timeout: time.Duration(cfg.Timeout),
+	}
+	sum := sha256.Sum256([]byte("wechat log key " + cfg.AppID + " " + cfg.AppSecret))
+	acc.logKey = sum[:]
+	return acc, nil
+}
+
+// domainOrigin returns the origin of a checked domain: https unless it says otherwise.
+func domainOrigin(domain string) string {
+	if !strings.Contains(domain, "://") {
+		domain = "https://" + domain
+	}
+	origin, _ := normalOrigin(domain)
+	return origin
+}
+
+// longestExchange is how long a code's exchange may take: two calls of WeChat's API.
+func longestExchange(accounts map[string]*account) time.Duration {
+	longest := wechat.DefaultTimeout
+	for _, acc := range accounts {
+		longest = max(longest, acc.client.Timeout)
+	}
+	return 2*longest + time.Second
+}
+
+// isCode reports whether s can be one of WeChat's codes. What cannot is not asked about.
+func isCode(s string) bool {
+	return s != "" && len(s) <= 256 && tokenPattern.MatchString(s)
+}
+
+// exchange asks WeChat who the code stands for. It is the one place that turns WeChat's errors into an
+// outcome, and the one that logs them.
+func (acc *account) exchange(ctx context.Context, code, scope string) ticket.Outcome {
+	id, status, err := acc.identify(ctx, code, scope)
+	if err == nil && status == ticket.StatusOK {
+		return ticket.Outcome{Status: status, Identity: &id, At: time.Now().UnixMilli()}
+	}
+	out := ticket.Outcome{Status: status}
+	if err != nil {
+		out.Status, out.Ref = statusOf(err), newRef()
+		acc.logFailure(err, out)
+	}
+	return out
+}
+
+func (acc *account) identify(ctx context.Context, code, scope string) (ticket.Identity, ticket.Status, error) {
+	token, err := acc.client.Exchange(ctx, code)
+	if err != nil {
+		return ticket.Identity{}, "", fmt.Errorf("exchanging code: %w", err)
+	}
+	if token.Snapshot {
+		return ticket.Identity{}, ticket.StatusSnapshot, nil
+	}
+	id := ticket.Identity{OpenID: token.OpenID, AppID: acc.appID, Scope: strongest(token.Scope)}
+	if !ticket.ScopeCovers(id.Scope, scope) {
+		return ticket.Identity{}, "", fmt.Errorf("%w: asked for %s, got %q", errLesserScope, scope, id.Scope)
+	}
+	if scope != wechat.ScopeUserInfo {
+		return id, ticket.StatusOK, nil // WeChat gives base logins no unionid worth keeping
+	}
+	user, err := acc.client.UserInfo(ctx, token.AccessToken, token.OpenID)
+	if err != nil {
+		return ticket.Identity{}, "", fmt.Errorf("reading profile: %w", err)
+	}
+	id.UnionID, id.Nickname, id.HeadImgURL = user.UnionID, user.Nickname, user.HeadImgURL
+	if id.UnionID == "" {
+		id.UnionID = token.UnionID
+	}
+	return id.Clean(), ticket.StatusOK, nil
+}
+
+var errLesserScope = errors.New("WeChat granted a lesser scope")
+
+// strongest returns the strongest of the scopes that WeChat names, comma-separated.
+func strongest(scopes string) string {
+	best := ""
+	for s := range strings.SplitSeq(scopes, ",") {
+		switch s {
+		case wechat.ScopeUserInfo, wechat.ScopeLogin:
+			return s
+		case wechat.ScopeBase:
+			best = s
+		}
+	}
+	return best
+}
+
+// statusOf tells what a failed exchange means for the login: a code that is too old or used asks for a new login, all
+// else is WeChat's trouble or the operator's.
+func statusOf(err error) ticket.Status {
+	for _, expired := range []error{wechat.ErrInvalidCode, wechat.ErrCodeUsed, wechat.ErrCodeExpired} {
+		if errors.Is(err, expired) {
+			return ticket.StatusExpired
+		}
+	}
+	return ticket.StatusUnavailable
+}
+
+func (acc *account) logFailure(err error, out ticket.Outcome) {
+	level := zapcore.ErrorLevel
+	if out.Status == ticket.StatusExpired {
+		level = zapcore.InfoLevel
+	}
+	if c := acc.logger.Check(level, "login failed at WeChat"); c != nil {
+		c.Write(zap.Error(err), zap.String("ref", out.Ref), zap.String("outcome", string(out.Status)))
+	}
+}
+
+// user returns how the log names an openid: whole at DEBUG, else as a short keyed hash.
+func (acc *account) user(openID string) zap.Field {
+	if acc.logger.Core().Enabled(zapcore.DebugLevel) {
+		return zap.String("openid", openID)
+	}
+	mac := hmac.New(sha256.New, acc.logKey)
+	mac.Write([]byte(openID))
+	return zap.String("user", hex.EncodeToString(mac.Sum(nil)[:6]))
+}
+
+// newRef returns a reference id: what a person reads to the operator, who finds it in the log.
+func newRef() string {
+	var b [4]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}

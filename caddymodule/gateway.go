@@ -1,0 +1,191 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+)
+
+// gateway is what all sites of one configuration work with.
+type gateway struct {
+	keys    *ticket.Keyring
+	revoked *ticket.Revocations
+	codes   *ticket.Codes
+	tickets ticket.Tickets
+	cache   *sessionCache
+	logger  *slog.Logger
+
+	revokedKey string // in revokedPool
+}
+
+// revokedPool keeps what is known of revocations over reloads, by storage: a session that ended while a
+// new configuration was being loaded must stay ended.
+var revokedPool = caddy.NewUsagePool()
+
+type pooledRevoked struct{ *ticket.Revoked }
+
+func (pooledRevoked) Destruct() error { return nil }
+
+func newGateway(ctx caddy.Context, a *App) (*gateway, error) {
+	g := &gateway{logger: ctx.Slogger()}
+	store, err := loadStore(ctx, a)
+	if err != nil {
+		return g, err
+	}
+	if g.keys, err = newKeyring(ctx, a.SessionKey, g.logger); err != nil {
+		return g, err
+	}
+	if err := g.openRevocations(ctx); err != nil {
+		return g, err
+	}
+	if g.cache, err = newSessionCache(a.Cache); err != nil {
+		return g, err
+	}
+	g.codes = &ticket.Codes{Store: store, Timeout: longestExchange(a.accounts)}
+	g.tickets = ticket.Tickets{Store: store}
+	return g, nil
+}
+
+// loadStore returns the store the configuration names, or the one in memory.
+func loadStore(ctx caddy.Context, a *App) (ticket.Store, error) {
+	if a.StoreRaw == nil {
+		a.StoreRaw = json.RawMessage(`{"store":"memory"}`)
+	}
+	mod, err := ctx.LoadModule(a, "StoreRaw")
+	if err != nil {
+		return nil, fmt.Errorf("loading the store: %w", err)
+	}
+	provider, ok := mod.(StoreProvider)
+	if !ok {
+		return nil, fmt.Errorf("module %T is not a store", mod)
+	}
+	return provider.TicketStore(), nil
+}
+
+func newKeyring(ctx caddy.Context, cfg *SessionKey, logger *slog.Logger) (*ticket.Keyring, error) {
+	keys := &ticket.Keyring{Storage: ctx.Storage(), Algorithm: "HS256", Rotate: defaultRotate, Logger: logger}
+	if cfg != nil {
+		if err := cfg.apply(keys); err != nil {
+			return nil, fmt.Errorf("session_key: %w", err)
+		}
+	}
+	keys.Live(defaultMax)
+	if err := keys.Load(ctx); err != nil {
+		return nil, fmt.Errorf("the gateway's keys cannot be read, and without them nobody stays signed in; see that Caddy's user may read its storage: %w", err)
+	}
+	return keys, nil
+}
+
+// apply sets what cfg says in keys, its placeholders resolved.
+func (cfg *SessionKey) apply(keys *ticket.Keyring) error {
+	secrets := append([]string(nil), cfg.Secrets...)
+	for i := range secrets {
+		s, err := caddy.NewReplacer().ReplaceOrErr(secrets[i], true, true)
+		if err != nil {
+			return err
+		}
+		secrets[i] = s // as written: no byte of a secret is trimmed
+	}
+	algorithm := cfg.Algorithm
+	if err := resolveAll(caddy.NewReplacer(), &algorithm); err != nil {
+		return err
+	}
+	resolved := SessionKey{algorithm, secrets, cfg.Rotate}
+	if err := resolved.check(); err != nil {
+		return err
+	}
+	if algorithm != "" {
+		keys.Algorithm = algorithm
+	}
+	for _, s := range secrets {
+		keys.Secrets = append(keys.Secrets, []byte(s))
+	}
+	if cfg.Rotate != 0 {
+		keys.Rotate = time.Duration(cfg.Rotate)
+	}
+	return nil
+}
+
+func (g *gateway) openRevocations(ctx caddy.Context) error {
+	key := storageKey(ctx.Storage())
+	known, _ := revokedPool.LoadOrStore(key, pooledRevoked{new(ticket.Revoked)})
+	g.revokedKey = key
+	g.revoked = &ticket.Revocations{Storage: ctx.Storage(), Known: known.(pooledRevoked).Revoked}
+	if err := g.revoked.Load(ctx); err != nil {
+		return fmt.Errorf("ended sessions cannot be read, and would live again; see that Caddy's user may read its storage: %w", err)
+	}
+	return nil
+}
+
+// storageKey names a storage by all that its configuration says.
+func storageKey(s certmagic.Storage) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Sprintf("%T %p", s, s)
+	}
+	return fmt.Sprintf("%T %s", s, b)
+}
+
+// close releases what newGateway acquired, as far as it came.
+func (g *gateway) close() error {
+	if g.cache != nil {
+		g.cache.close()
+	}
+	if g.revokedKey == "" {
+		return nil
+	}
+	_, err := revokedPool.Delete(g.revokedKey)
+	return err
+}
+
+// maintain rotates keys, and reads what other gateways revoked, until ctx ends.
+func (g *gateway) maintain(ctx context.Context) {
+	keys := time.NewTicker(g.keys.Every())
+	look := time.NewTicker(ticket.RevocationsEvery)
+	prune := time.NewTicker(time.Hour)
+	defer keys.Stop()
+	defer look.Stop()
+	defer prune.Stop()
+	keysWatch := watch{logger: g.logger, what: "keys cannot be maintained; the present ones go on signing"}
+	lookWatch := watch{logger: g.logger, what: "storage cannot be read; sessions ended on other gateways go on here"}
+	pruneWatch := watch{logger: g.logger, what: "old revocations cannot be removed from storage"}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-keys.C:
+			keysWatch.report(g.keys.Maintain(ctx))
+		case <-look.C:
+			lookWatch.report(g.revoked.Look(ctx))
+		case <-prune.C:
+			pruneWatch.report(g.revoked.Prune(ctx))
+		}
+	}
+}
+
+// watch logs that something began to fail, and that it works again, once each.
+type watch struct {
+	logger *slog.Logger
+	what   string
+	failed bool
+}
+
+func (w *watch) report(err error) {
+	switch {
+	case errors.Is(err, context.Canceled):
+	case err != nil && !w.failed:
+		w.failed = true
+		w.logger.Error(w.what, "error", err)
+	case err == nil && w.failed:
+		w.failed = false
+		w.logger.Info("works again: " + w.what)
+	}
+}

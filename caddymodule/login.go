@@ -1,0 +1,181 @@
+package caddymodule
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+	"github.com/caddy-wechat/caddy-wechat/wechat"
+)
+
+// loginWish is a login that is wanted.
+type loginWish struct {
+	to       string // the return path
+	scope    string
+	pressed  bool // by a button or link of ours: WeChat wants a person's press before it asks for a profile
+	retry    bool // by the button of the page "too many attempts"
+	restarts int  // how often it was begun anew without its cookie
+}
+
+const (
+	maxAttempts   = 3           // logins that came back within attemptWindow and led to nothing
+	attemptWindow = time.Minute //
+	keepLogins    = 5           // login cookies a browser keeps, and
+	keepBytes     = 8 << 10     // their bytes in all: Caddy refuses headers over about 20 KB
+	maxReturnSeal = 60          // bytes of a return path that travels in the URL
+)
+
+// serveLogin is GET <path>/login.
+func (a *Auth) serveLogin(w http.ResponseWriter, r *http.Request, v *visit) {
+	q := original(r).URL.Query()
+	wish := loginWish{to: a.site.returnPath(q.Get("return")), scope: a.scope, pressed: true}
+	switch s := q.Get("scope"); s {
+	case wechat.ScopeBase, wechat.ScopeUserInfo:
+		wish.scope = s
+	}
+	if v.origin != nil {
+		wish.retry = v.origin.isRetry(r, q.Get("retry"))
+		if v.has(wish.scope) {
+			v.origin.go303(w, wish.to)
+			return
+		}
+	}
+	a.beginFromPage(w, r, v, wish)
+}
+
+// beginFromPage answers a page load that leads to a login, or says why it does not.
+func (a *Auth) beginFromPage(w http.ResponseWriter, r *http.Request, v *visit, wish loginWish) {
+	switch {
+	case v.origin == nil:
+		wrongHost(w, r)
+	case a.OutsideWeChat == outsideDeny && !inWeChat(r):
+		a.openInWeChat(w, r, v, wish.address(a.site))
+	case wish.scope == wechat.ScopeUserInfo && !wish.pressed:
+		page{Name: "login", Status: http.StatusOK, Action: a.site.loginURL(wish.to, wish.scope)}.write(w, r)
+	default:
+		v.begin(w, r, wish)
+	}
+}
+
+// address is what to open in WeChat: the page itself, or the login that leads to it.
+func (l loginWish) address(s *site) string {
+	if l.pressed {
+		return s.loginURL(l.to, l.scope)
+	}
+	return l.to
+}
+
+// begin starts a login: it seals what must come back, keeps the rest in the browser's login cookie, and
+// sends the browser to WeChat. The server remembers nothing.
+func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
+	o, keys := v.origin, v.site.app.gateway.keys
+	kept, attempts := v.pending(r)
+	if attempts >= maxAttempts && !wish.retry {
+		page{Name: "attempts", Status: http.StatusTooManyRequests, Action: o.retryURL(r, wish.to, wish.scope)}.write(w, r)
+		return
+	}
+	if wish.retry {
+		kept = v.forgetAttempts(w, kept)
+	}
+	login := ticket.Login{
+		ID: ticket.NewLoginID(), Account: v.site.account.name, Origin: o.name, Path: v.site.path,
+		Scope: wish.scope, Started: now().Unix(), Restarts: wish.restarts,
+	}
+	if len(wish.to) <= maxReturnSeal {
+		login.Return = wish.to
+	}
+	sealed, err := keys.SealLogin(r.Context(), login)
+	if err == nil {
+		err = v.keep(w, r, kept, ticket.Pending{ID: login.ID, Return: wish.to, Started: login.Started})
+	}
+	if err != nil {
+		v.cannot(w, r, wish.to, err)
+		return
+	}
+	redirect(w, http.StatusFound, v.site.account.client.AuthorizeURL(o.redirectURI()+"?login="+sealed, wish.scope, login.ID))
+}
+
+// cannot answers when a login cannot be begun or ended for a reason of the gateway's own.
+func (v *visit) cannot(w http.ResponseWriter, r *http.Request, to string, err error) {
+	ref := newRef()
+	v.site.logger.Error("logins do not work", zap.Error(err), zap.String("ref", ref))
+	page{
+		Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable, Ref: ref,
+		Action: v.site.loginURL(to, ""), RetryAfter: 5,
+	}.write(w, r)
+}
+
+// loginCookie is a login cookie that opened.
+type loginCookie struct {
+	cookie
+	ticket.Pending
+}
+
+// pending opens the login cookies, the oldest first, and counts the attempts among them: logins whose
+// callback came back in the last minute.
+func (v *visit) pending(r *http.Request) (open []loginCookie, attempts int) {
+	keys := v.site.app.gateway.keys
+	for _, c := range v.own.logins {
+		p, err := keys.OpenPending(r.Context(), v.origin.name, c.value)
+		if err != nil || c.name != v.origin.cookies.login+p.ID {
+			p = ticket.Pending{} // somebody else's or an old key's: the first to be dropped
+		}
+		if p.Ended > 0 && now().Sub(time.Unix(p.Ended, 0)) < attemptWindow {
+			attempts++
+		}
+		open = append(open, loginCookie{c, p})
+	}
+	slices.SortStableFunc(open, func(a, b loginCookie) int { return int(a.Started - b.Started) })
+	return open, attempts
+}
+
+// forgetAttempts removes the cookies of logins that have ended.
+func (v *visit) forgetAttempts(w http.ResponseWriter, kept []loginCookie) []loginCookie {
+	return slices.DeleteFunc(kept, func(c loginCookie) bool {
+		if c.Ended > 0 {
+			v.origin.cookies.clear(w, c.name)
+		}
+		return c.Ended > 0
+	})
+}
+
+// keep sets the login cookie of p, and drops the oldest of the others where they would be too many.
+func (v *visit) keep(w http.ResponseWriter, r *http.Request, others []loginCookie, p ticket.Pending) error {
+	names := &v.origin.cookies
+	value, err := v.site.app.gateway.keys.SealPending(r.Context(), v.origin.name, p)
+	if err != nil {
+		return err
+	}
+	size := len(names.login) + len(p.ID) + len(value)
+	for _, c := range others {
+		size += len(c.name) + len(c.value)
+	}
+	for len(others) > 0 && (len(others) >= keepLogins || size > keepBytes) {
+		size -= len(others[0].name) + len(others[0].value)
+		names.clear(w, others[0].name)
+		others = others[1:]
+	}
+	life := ticket.LoginLife
+	if p.Ended > 0 {
+		life = attemptWindow
+	}
+	names.set(w, names.login+p.ID, value, life)
+	return nil
+}
+
+// pendingOf returns this browser's own record of the login, if it began it.
+func (v *visit) pendingOf(r *http.Request, id string) (ticket.Pending, bool) {
+	for _, c := range v.own.logins {
+		if c.name != v.origin.cookies.login+id {
+			continue
+		}
+		p, err := v.site.app.gateway.keys.OpenPending(r.Context(), v.origin.name, c.value)
+		if err == nil && p.ID == id && !p.ExpiredAt(now()) {
+			return p, true
+		}
+	}
+	return ticket.Pending{}, false
+}

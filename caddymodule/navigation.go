@@ -1,0 +1,162 @@
+package caddymodule
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// requestKind is what a refusal has to suit: a person who sees a page, or a script that reads JSON.
+type requestKind int
+
+const (
+	kindOther requestKind = iota
+	kindPageLoad
+	kindForm
+)
+
+// kindOf tells what r is. Only a page load may be redirected: a script would follow to WeChat and get
+// nothing, and a POST would arrive there without its body.
+func kindOf(r *http.Request) requestKind {
+	mode := r.Header.Get("Sec-Fetch-Mode")
+	dest := r.Header.Get("Sec-Fetch-Dest")
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		if mode != "" {
+			return when(mode == "navigate" && (dest == "" || dest == "document"), kindPageLoad)
+		}
+		return when(acceptsHTML(r) && r.Header.Get("Upgrade") == "" && !isXHR(r), kindPageLoad)
+	case http.MethodPost:
+		if mode != "" {
+			return when(mode == "navigate", kindForm)
+		}
+		return when(acceptsHTML(r) && hasFormBody(r) && !isXHR(r), kindForm)
+	}
+	return kindOther
+}
+
+func when(yes bool, k requestKind) requestKind {
+	if yes {
+		return k
+	}
+	return kindOther
+}
+
+// isXHR compares with the literal: WeChat on Android sends com.tencent.mm there on navigations.
+func isXHR(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("X-Requested-With"), "XMLHttpRequest")
+}
+
+func acceptsHTML(r *http.Request) bool {
+	for _, line := range r.Header["Accept"] {
+		for part := range strings.SplitSeq(line, ",") {
+			media, params, _ := strings.Cut(part, ";")
+			if strings.EqualFold(strings.TrimSpace(media), "text/html") && !refused(params) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refused reports whether a media type's parameters say q=0.
+func refused(params string) bool {
+	for p := range strings.SplitSeq(params, ";") {
+		if q, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(p)), "q="); ok {
+			return strings.Trim(q, "0.") == ""
+		}
+	}
+	return false
+}
+
+func hasFormBody(r *http.Request) bool {
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	switch strings.ToLower(strings.TrimSpace(media)) {
+	case "application/x-www-form-urlencoded", "multipart/form-data", "text/plain":
+		return true
+	}
+	return false
+}
+
+// original returns the method and URL as the browser sent them, before rewrite, try_files and handle_path.
+func original(r *http.Request) *http.Request {
+	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		return &orig
+	}
+	return r
+}
+
+// maxReturn bounds a return path, in bytes.
+const maxReturn = 2000
+
+// returnPath returns s if it is a path of this site that a browser can be sent to, else "/". It is put
+// behind the site's own origin, so it cannot leave; what a URL parser would drop or bend is refused all
+// the same. One over maxReturn is cut to its path, then to "/".
+func (s *site) returnPath(p string) string {
+	if len(p) > maxReturn {
+		p, _, _ = strings.Cut(p, "?")
+		p, _, _ = strings.Cut(p, "#")
+	}
+	if len(p) > maxReturn || len(p) == 0 || p[0] != '/' || strings.HasPrefix(p, "//") {
+		return "/"
+	}
+	for i := range len(p) {
+		if c := p[i]; c <= 0x1f || c == 0x7f || c == '\\' {
+			return "/"
+		}
+	}
+	if s.leadsBack(p) {
+		return "/"
+	}
+	return strings.ReplaceAll(p, " ", "%20")
+}
+
+// leadsBack reports whether p is an endpoint that would start or end a login again.
+func (s *site) leadsBack(p string) bool {
+	path, _, _ := strings.Cut(p, "?")
+	path, _, _ = strings.Cut(path, "#")
+	if plain, err := url.PathUnescape(path); err == nil {
+		path = plain
+	}
+	rest, ok := strings.CutPrefix(path, s.path+"/")
+	return ok && (rest == "login" || rest == "callback" || rest == "logout")
+}
+
+// ownURI returns the return path to the page that r asked for.
+func (s *site) ownURI(r *http.Request) string {
+	orig := original(r)
+	if strings.HasPrefix(orig.RequestURI, "/") {
+		return s.returnPath(orig.RequestURI)
+	}
+	return s.returnPath(orig.URL.RequestURI())
+}
+
+// refererPath returns the path and query of the page that r came from, if it is of this origin, else "/".
+func (o *origin) refererPath(r *http.Request) string {
+	rest, ok := strings.CutPrefix(r.Header.Get("Referer"), o.name)
+	if !ok || rest == "" || rest[0] != '/' {
+		return "/"
+	}
+	return o.site.returnPath(rest)
+}
+
+// go303 sends the browser on to a return path. The empty fragment keeps it from carrying
+// #wechat_redirect along.
+func (o *origin) go303(w http.ResponseWriter, returnPath string) {
+	to := o.name + returnPath
+	if !strings.Contains(to, "#") {
+		to += "#"
+	}
+	redirect(w, http.StatusSeeOther, to)
+}
+
+// redirect answers with a redirect that no cache keeps and no body repeats.
+func redirect(w http.ResponseWriter, status int, to string) {
+	h := w.Header()
+	h.Set("Location", to)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	w.WriteHeader(status)
+}

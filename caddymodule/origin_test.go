@@ -1,0 +1,141 @@
+package caddymodule
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+)
+
+func testSite(hosts, origins []string, test bool) (*site, error) {
+	s := &site{
+		app:     &App{gateway: &gateway{keys: &ticket.Keyring{}}},
+		account: &account{name: "default", appID: "wx1", test: test},
+		address: &siteAddress{hosts: hosts, open: len(hosts) == 0, inSite: true},
+		exact:   map[string]bool{}, origins: map[originKey]*origin{}, path: "/_wechat", cookie: "s",
+	}
+	return s, s.takeOrigins(origins)
+}
+
+func TestOriginRule(t *testing.T) {
+	shop := []string{"shop.example.org"}
+	cases := []struct {
+		name    string
+		hosts   []string
+		origins []string
+		test    bool
+		host    string
+		port    int // of the connection
+		https   bool
+		want    string // "" for none
+	}{
+		{"the site's host", shop, nil, false, "shop.example.org", 443, true, "https://shop.example.org"},
+		{"in upper case", shop, nil, false, "SHOP.example.ORG", 443, true, "https://shop.example.org"},
+		{"with the default port", shop, nil, false, "shop.example.org:443", 443, true, "https://shop.example.org"},
+		{"with the connection's own port", shop, nil, false, "shop.example.org:8443", 8443, true, "https://shop.example.org:8443"},
+		{"with a port that is not the connection's", shop, nil, false, "shop.example.org:9999", 8443, true, ""},
+		{"without a port on another than the default", shop, nil, false, "shop.example.org", 8443, true, "https://shop.example.org"},
+		{"over plain http", shop, nil, false, "shop.example.org", 80, false, "http://shop.example.org"},
+		{"with a trailing dot", shop, nil, false, "shop.example.org.", 443, true, ""},
+		{"another host", shop, nil, false, "evil.example", 443, true, ""},
+		{"a host behind user info", shop, nil, false, "shop.example.org@evil.example", 443, true, ""},
+		{"a subdomain", shop, nil, false, "a.shop.example.org", 443, true, ""},
+		{"a listed origin alone", shop, []string{"https://www.example.org"}, false, "shop.example.org", 443, true, ""},
+		{"a listed origin", shop, []string{"https://www.example.org"}, false, "www.example.org", 8443, true, "https://www.example.org"},
+		{"a listed origin by another scheme", shop, []string{"https://www.example.org"}, false, "www.example.org", 80, false, ""},
+		{"a listed origin with a port", shop, []string{"https://www.example.org:8443"}, false, "www.example.org:8443", 443, true, "https://www.example.org:8443"},
+		{"a wildcard's label", nil, []string{"https://*.example.org"}, false, "a.example.org", 443, true, "https://a.example.org"},
+		{"two labels under a wildcard", nil, []string{"https://*.example.org"}, false, "a.b.example.org", 443, true, ""},
+		{"a wildcard's own domain", nil, []string{"https://*.example.org"}, false, "example.org", 443, true, ""},
+		{"a wildcard with another port", nil, []string{"https://*.example.org"}, false, "a.example.org:8443", 8443, true, ""},
+		{"an international name", []string{"xn--fsqu00a.example"}, []string{"https://例子.example"}, false, "xn--fsqu00a.example", 443, true, "https://xn--fsqu00a.example"},
+		{"any host of a test account", nil, nil, true, "192.168.1.5:8080", 8080, false, "http://192.168.1.5:8080"},
+		{"an IPv6 address of a test account", nil, nil, true, "[::1]:8080", 8080, false, "http://[::1]:8080"},
+		{"a malformed host of a test account", nil, nil, true, "a..b", 80, false, ""},
+		{"a malformed port", nil, nil, true, "a.test:08", 80, false, ""},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := testSite(c.hosts, c.origins, c.test)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time from memory
+				got := ""
+				if o := s.originOf(requestAt(t, c.host, c.port, c.https)); o != nil {
+					got = o.name
+				}
+				if got != c.want {
+					t.Errorf("got %q, want %q", got, c.want)
+				}
+			}
+		})
+	}
+}
+
+func requestAt(t *testing.T, host string, port int, https bool) *http.Request {
+	t.Helper()
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Host, r.TLS = host, nil
+	if https {
+		r.TLS = &tls.ConnectionState{}
+	}
+	ctx := t.Context()
+	ctx = contextWith(ctx, http.LocalAddrContextKey, &net.TCPAddr{Port: port})
+	return caddyhttp.PrepareRequest(r.WithContext(ctx), newTestReplacer(), nil, nil)
+}
+
+// On a catch-all address a login would be signed for whatever host a visitor names.
+func TestOriginIsRequiredWhereTheAddressTakesAnyHost(t *testing.T) {
+	if _, err := testSite(nil, nil, false); err == nil {
+		t.Error("a catch-all site needs no origin")
+	}
+	if _, err := testSite(nil, nil, true); err != nil {
+		t.Errorf("a test account needs one: %v", err)
+	}
+}
+
+func TestForwardedProtoCountsFromATrustedProxyAlone(t *testing.T) {
+	s, _ := testSite([]string{"shop.example.org"}, nil, false)
+	for _, trusted := range []bool{true, false} {
+		r := requestAt(t, "shop.example.org", 80, false)
+		r.Header.Set("X-Forwarded-Proto", "https")
+		r.Header.Set("X-Forwarded-Host", "evil.example")
+		caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, trusted)
+		want := map[bool]string{true: "https://shop.example.org", false: "http://shop.example.org"}[trusted]
+		if o := s.originOf(r); o == nil || o.name != want {
+			t.Errorf("trusted %v: %v, want %s", trusted, o, want)
+		}
+	}
+}
+
+func TestRedirectURI(t *testing.T) {
+	cases := []struct {
+		name    string
+		domains []string
+		test    bool
+		origin  string
+		port    string
+		want    string
+	}{
+		{"no domain: the site itself", nil, false, "https://shop.example.org", "", "https://shop.example.org/_wechat/callback"},
+		{"never a port", nil, false, "https://shop.example.org:8443", "8443", "https://shop.example.org/_wechat/callback"},
+		{"but for tests", nil, true, "http://192.168.1.5:8080", "8080", "http://192.168.1.5:8080/_wechat/callback"},
+		{"the bound domain for another site", []string{"https://auth.example.com", "https://b.example.com"}, false, "https://shop.example.org", "", "https://auth.example.com/_wechat/callback"},
+		{"a site that is the second bound domain itself", []string{"https://auth.example.com", "https://b.example.com"}, false, "https://b.example.com", "", "https://b.example.com/_wechat/callback"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			s, _ := testSite([]string{"shop.example.org"}, nil, c.test)
+			s.account.domains = c.domains
+			if got := s.newOrigin(c.origin, c.port, true).redirectURI(); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}

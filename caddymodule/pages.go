@@ -1,0 +1,187 @@
+package caddymodule
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"html/template"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// page is one of the gateway's own pages. Nothing of a request is in it but Address and Action, which are built from
+// checked parts.
+type page struct {
+	// Name chooses the page: "open", "login", "form", "declined", "snapshot", "denied", "error", "cookies",
+	// "attempts", "bye" or "logout".
+	Name string
+
+	// Status is the answer's HTTP status; 0 means 500, as a page nobody gave a status to is a mistake of ours.
+	Status int
+
+	// Action is where the page's one button leads: a path on this site with its query. Empty means no button; the
+	// pages "open", "snapshot" and "denied" never have one, as tapping anything there leads nowhere.
+	Action string
+
+	// Address is the whole address of the page to open in WeChat, for the QR code and for copying ("open" only).
+	Address string
+
+	// Phone says that the reader is on a phone, which cannot scan its own screen: copying the link comes first, the
+	// QR code second ("open" only).
+	Phone bool
+
+	// Reason says what went wrong ("error" only): "expired", "foreign", "malformed", "host", "unavailable",
+	// "toosoon" (early data) or "storage" (something could not be recorded). Any other reads as "unavailable".
+	Reason string
+
+	// Code is the JSON answers' code for the same outcome, shown small beside the reference; 0 shows none.
+	Code int
+
+	// Ref is the reference under which an operator finds this answer in the log; empty shows none.
+	Ref string
+
+	// RetryAfter is sent as the header of that name, in seconds, where it is above 0.
+	RetryAfter int
+}
+
+// view is what the templates see.
+type view struct {
+	text
+	Words  words
+	Icon   string
+	Style  template.CSS
+	Action string
+	// Address and QR are empty outside "open"; QR also where the code cannot be drawn.
+	Address string
+	QR      template.HTML
+	Phone   bool
+	Code    int
+	Ref     string
+}
+
+//go:embed pages/*.html pages/style.css
+var pageFiles embed.FS
+
+var (
+	pageStyle     = readStyle()
+	pagePolicy    = contentPolicy(pageStyle)
+	pageTemplates = map[string]*template.Template{
+		"open":    parsePage("open"),
+		"logout":  parsePage("logout"),
+		"message": parsePage("message"),
+	}
+)
+
+// readStyle returns the style sheet with the line ends a browser sees: it turns CRLF into LF before it compares the
+// hash, and a checkout on Windows may have CRLF.
+func readStyle() string {
+	css, err := pageFiles.ReadFile("pages/style.css")
+	if err != nil {
+		panic(err)
+	}
+	return strings.ReplaceAll(string(css), "\r\n", "\n")
+}
+
+// contentPolicy allows this one style sheet and a form to this site, and nothing else: no script, no image, no frame.
+func contentPolicy(style string) string {
+	sum := sha256.Sum256([]byte(style))
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+}
+
+func parsePage(body string) *template.Template {
+	return template.Must(template.ParseFS(pageFiles, "pages/layout.html", "pages/"+body+".html"))
+}
+
+// write answers with the page. It sets every header a page needs; HEAD gets no body.
+func (p page) write(w http.ResponseWriter, r *http.Request) {
+	v := p.view(preferChinese(r))
+	var body bytes.Buffer
+	if err := p.template().ExecuteTemplate(&body, "layout.html", v); err != nil {
+		// Cannot happen with templates that the tests have rendered; if it does, a person still gets an answer.
+		body.Reset()
+		body.WriteString(template.HTMLEscapeString(v.Title))
+	}
+	p.setHeaders(w.Header(), v.Words.Lang)
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(cmp.Or(p.Status, http.StatusInternalServerError))
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body.Bytes()) // the browser has gone away; nobody is left to tell
+	}
+}
+
+func (p page) template() *template.Template {
+	if t, ok := pageTemplates[p.Name]; ok {
+		return t
+	}
+	return pageTemplates["message"]
+}
+
+func (p page) setHeaders(h http.Header, language string) {
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Language", language)
+	h.Add("Vary", "Accept-Language")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", pagePolicy)
+	h.Set("Referrer-Policy", p.referrerPolicy())
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("X-Robots-Tag", "noindex")
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+}
+
+// referrerPolicy is no-referrer, as a page's address may hold a code or a ticket. Under no-referrer, though, browsers
+// send a form with "Origin: null", which a sign-out takes for another site's: that page's address is told, to us only.
+func (p page) referrerPolicy() string {
+	if p.Name == "logout" {
+		return "same-origin"
+	}
+	return "no-referrer"
+}
+
+func (p page) view(chinese bool) view {
+	m := p.message()
+	v := view{
+		text: m.en, Words: english, Icon: icons[m.icon], Style: template.CSS(pageStyle), //nolint:gosec // our own file
+		Code: p.Code, Ref: p.Ref,
+	}
+	if chinese {
+		v.text, v.Words = m.zh, simplifiedChinese
+	}
+	if v.Button != "" && isLocalPath(p.Action) {
+		v.Action = p.Action
+	}
+	if p.Name == "open" {
+		v.Address, v.Phone = p.Address, p.Phone
+		v.QR, _ = qrSVG(p.Address) // where it cannot be drawn, the address alone does
+	}
+	return v
+}
+
+// message finds the page's words. A name or reason that nobody wrote words for reads as "not available right now",
+// which is never a promise.
+func (p page) message() message {
+	name := p.Name
+	if name == "error" {
+		name += "/" + p.Reason
+	}
+	if m, ok := messages[name]; ok {
+		return m
+	}
+	return messages["error/unavailable"]
+}
+
+// isLocalPath reports whether a browser can read address only as a path on this site. Callers have checked it
+// already; a button that leads elsewhere would be an open redirect, so it is checked where it is drawn, too. "//" and
+// "/\" begin another host's address, and browsers drop tabs and line ends before they look.
+func isLocalPath(address string) bool {
+	if !strings.HasPrefix(address, "/") || strings.HasPrefix(address, "//") {
+		return false
+	}
+	return !strings.ContainsFunc(address, func(c rune) bool { return c == '\\' || c < ' ' || c == 0x7f })
+}

@@ -1,0 +1,68 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// isPublic reports whether r needs no login whatever the matcher says: by the option `public`, which
+// sees the path as the next handler does, or because it is one of the files that machines fetch.
+func isPublic(public caddyhttp.MatchPath, r *http.Request) bool {
+	if r.Method == http.MethodGet && isMachineFile(r.URL.Path) && isMachineFile(original(r).URL.Path) {
+		return true
+	}
+	if len(public) == 0 || !plainPath(r.URL.EscapedPath()) {
+		return false
+	}
+	yes, err := public.MatchWithError(r)
+	return yes && err == nil
+}
+
+// isMachineFile: crawlers, browsers and WeChat fetch these without a session.
+func isMachineFile(path string) bool {
+	if path == "/robots.txt" || path == "/favicon.ico" {
+		return true
+	}
+	return isVerifyFile(path)
+}
+
+func isVerifyFile(path string) bool {
+	name, ok := strings.CutPrefix(path, "/")
+	return ok && verifyName.MatchString(name)
+}
+
+// plainPath reports whether every upstream reads the path as Caddy does. What some read otherwise (dot
+// segments, //, ;params, encoded slashes, dots, backslashes and control bytes) is never public:
+// /pub/..;/member is /member to a servlet.
+func plainPath(escaped string) bool {
+	if strings.ContainsAny(escaped, ";\\") || strings.Contains(escaped, "//") {
+		return false
+	}
+	for segment := range strings.SplitSeq(escaped, "/") {
+		if segment == "." || segment == ".." {
+			return false
+		}
+	}
+	for i := strings.IndexByte(escaped, '%'); i >= 0; {
+		if i+2 >= len(escaped) || oddEscape(strings.ToLower(escaped[i+1:i+3])) {
+			return false
+		}
+		next := strings.IndexByte(escaped[i+3:], '%')
+		if next < 0 {
+			break
+		}
+		i += 3 + next
+	}
+	return true
+}
+
+// oddEscape: control bytes, and % . / ; \ in disguise.
+func oddEscape(hex string) bool {
+	switch hex {
+	case "25", "2e", "2f", "3b", "5c", "7f":
+		return true
+	}
+	return hex[0] == '0' || hex[0] == '1'
+}

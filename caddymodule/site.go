@@ -1,0 +1,291 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+)
+
+// site is what all wechat_auth handlers of one site share. The first of them makes it: its account,
+// cookie, path, origins and headers are the site's.
+type site struct {
+	app     *App
+	account *account
+	auths   []*Auth
+
+	address  *siteAddress
+	exact    map[string]bool // origins of the option `origin`
+	wildcard []string        // those with *, without it: "https" and ".example.org" as "https://.example.org"
+	open     bool            // any host will do: a test account on a catch-all address
+
+	cookie   string
+	hidden   cookieNames // at a host that is none of the site's: what the upstream must not see
+	visitKey string
+	path     string
+	headers  *identityHeaders
+	idle     time.Duration
+	longest  time.Duration
+	renew    time.Duration
+	logger   *zap.Logger
+
+	mu      sync.RWMutex
+	origins map[originKey]*origin // guarded by mu
+}
+
+// originKey is a request's scheme, and its Host where that is a bare lower-case name.
+type originKey struct{ scheme, host string }
+
+// origin is a site at one of its origins.
+type origin struct {
+	site     *site
+	name     string // https://shop.example.org
+	secure   bool
+	bound    bool // the account's bound domain is this
+	sessions ticket.Sessions
+	cookies  cookieNames
+}
+
+// maxOrigins bounds what is remembered of wildcard origins: strangers choose the names.
+const maxOrigins = 1024
+
+// join returns the site that a handler belongs to. The first handler makes it, later ones must agree.
+func (a *Auth) join(ctx caddy.Context, app *App, addr *siteAddress) (*site, error) {
+	key := addr.key()
+	if !addr.inSite {
+		key += " " + strings.Join(a.Origins, " ") // a named route is the site that its origins say
+	}
+	if s := app.sites[key]; s != nil {
+		return s, a.agree(s)
+	}
+	s, err := a.found(app, addr, ctx.Logger())
+	if err != nil {
+		return nil, err
+	}
+	app.sites[key] = s
+	return s, nil
+}
+
+// found makes the site of its first handler.
+func (a *Auth) found(app *App, addr *siteAddress, logger *zap.Logger) (*site, error) {
+	acc, err := app.account(a.Account)
+	if err != nil {
+		return nil, fmt.Errorf("option account: %w", err)
+	}
+	s := &site{
+		app: app, account: acc, address: addr, logger: logger,
+		cookie: a.Cookie, path: a.Path,
+		exact: map[string]bool{}, origins: map[originKey]*origin{},
+	}
+	s.idle, s.longest, s.renew = a.times()
+	if s.cookie == "" {
+		s.cookie = defaultCookie
+	}
+	if s.path == "" {
+		s.path = defaultPath
+	}
+	s.hidden, s.visitKey = newCookieNames(s.cookie, "", true), fmt.Sprintf("wechat_visit_%p", s)
+	prefix := a.HeaderPrefix
+	if prefix == "" {
+		prefix = defaultPrefix
+	}
+	s.headers = newIdentityHeaders(prefix, a.TokenHeader)
+	if err := s.takeOrigins(a.Origins); err != nil {
+		return nil, err
+	}
+	app.gateway.keys.Live(s.idle)
+	return s, s.claimCookie()
+}
+
+// takeOrigins says where the site's sessions count.
+func (s *site) takeOrigins(origins []string) error {
+	for _, o := range origins {
+		name, err := normalOrigin(o)
+		if err != nil {
+			return err
+		}
+		if scheme, host, ok := strings.Cut(name, "://*"); ok {
+			s.wildcard = append(s.wildcard, scheme+"://"+host)
+			continue
+		}
+		s.exact[name] = true
+	}
+	if len(origins) > 0 || !s.address.open {
+		return nil
+	}
+	if s.account.test {
+		s.open = true
+		return nil
+	}
+	return errors.New("option origin is missing: this site's address takes any host, and a login signed for whatever host a visitor names could be handed to somebody else; write: origin https://shop.example.org")
+}
+
+// claimCookie refuses two accounts with one cookie on one host: each would take the other's sessions away.
+func (s *site) claimCookie() error {
+	hosts := slices.Clone(s.address.hosts)
+	for o := range s.exact {
+		_, host, _ := strings.Cut(o, "://")
+		name, _, _ := splitHost(host)
+		hosts = append(hosts, name)
+	}
+	for _, host := range hosts {
+		key := host + " " + s.cookie
+		if other := s.app.cookies[key]; other != "" && other != s.account.name {
+			return fmt.Errorf("option cookie: accounts %s and %s both use the cookie %s on %s; give one of them a name of its own: cookie <name>", other, s.account.name, s.cookie, host)
+		}
+		s.app.cookies[key] = s.account.name
+	}
+	return nil
+}
+
+// agree says whether a later handler contradicts the site's first one.
+func (a *Auth) agree(s *site) error {
+	first := s.auths[0]
+	same := []struct {
+		option string
+		ok     bool
+	}{
+		{"account", a.Account == "" || a.Account == s.account.name},
+		{"cookie", a.Cookie == "" || a.Cookie == s.cookie},
+		{"path", a.Path == "" || a.Path == s.path},
+		{"origin", len(a.Origins) == 0 || strings.Join(a.Origins, " ") == strings.Join(first.Origins, " ")},
+		{"header_prefix", a.HeaderPrefix == "" || a.HeaderPrefix == first.HeaderPrefix},
+		{"token_header", a.TokenHeader == "" || a.TokenHeader == first.TokenHeader},
+		{"session", (a.Idle == 0 || a.Idle == first.Idle) && (a.Max == 0 || a.Max == first.Max)},
+		{"renew", a.Renew == 0 || a.Renew == first.Renew},
+	}
+	for _, x := range same {
+		if !x.ok {
+			return fmt.Errorf("option %s: the first wechat_auth of this site says otherwise, and it decides for all of them; remove the option here, or move it there", x.option)
+		}
+	}
+	return nil
+}
+
+// originOf returns the site at the origin that r names, or nil where that is none of the site's.
+func (s *site) originOf(r *http.Request) *origin {
+	key := originKey{requestScheme(r), r.Host}
+	s.mu.RLock()
+	o := s.origins[key]
+	s.mu.RUnlock()
+	if o != nil {
+		return o
+	}
+	host, port, ok := splitHost(r.Host)
+	if port == defaultPort(key.scheme) {
+		port = ""
+	}
+	name := joinOrigin(key.scheme, host, port)
+	if !ok || !s.mine(r, name, key.scheme, host, port) {
+		return nil
+	}
+	o = s.newOrigin(name, port, key.scheme == "https")
+	if key.host == host { // with a port it depends on the connection
+		s.remember(key, o)
+	}
+	return o
+}
+
+func (s *site) remember(key originKey, o *origin) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.origins) < maxOrigins {
+		s.origins[key] = o
+	}
+}
+
+// mine reports whether the origin is one of the site's: one that the option `origin` lists, else an
+// exact host of its address, without a port or with the connection's own.
+func (s *site) mine(r *http.Request, name, scheme, host, port string) bool {
+	switch {
+	case s.exact[name] || s.open:
+		return true
+	case len(s.wildcard) > 0 && s.inWildcard(scheme, host, port):
+		return true
+	case len(s.exact)+len(s.wildcard) > 0:
+		return false
+	}
+	for _, h := range s.address.hosts {
+		if h == host {
+			return port == "" || localPort(r, port)
+		}
+	}
+	return false
+}
+
+// inWildcard reports whether an option `origin` with * takes the origin: * is one whole label.
+func (s *site) inWildcard(scheme, host, port string) bool {
+	label, rest, ok := strings.Cut(host, ".")
+	if !ok || label == "" {
+		return false
+	}
+	for _, w := range s.wildcard {
+		if w == joinOrigin(scheme, "."+rest, port) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *site) newOrigin(name, port string, secure bool) *origin {
+	o := &origin{site: s, name: name, secure: secure, bound: s.account.bound(name)}
+	o.sessions = ticket.Sessions{
+		Keys: s.app.gateway.keys, Issuer: s.account.issuer(name), Audience: name, AppID: s.account.appID,
+		Idle: s.idle, Max: s.longest,
+	}
+	o.cookies = newCookieNames(s.cookie, port, secure)
+	return o
+}
+
+// bound reports whether WeChat sends the account's users back to this origin itself.
+func (acc *account) bound(name string) bool {
+	if len(acc.domains) == 0 {
+		return true
+	}
+	for _, d := range acc.domains {
+		if d == name {
+			return true
+		}
+	}
+	return false
+}
+
+// issuer is the `iss` of the account's sessions at an origin.
+func (acc *account) issuer(name string) string {
+	if len(acc.domains) == 0 {
+		return name
+	}
+	return acc.domains[0]
+}
+
+// redirectURI is where WeChat sends the user back to: the site itself on the bound domain, else the
+// broker there. Never with a port, which WeChat answers with 10003, unless the account is for tests.
+func (o *origin) redirectURI() string {
+	acc := o.site.account
+	if !o.bound {
+		return acc.domains[0] + o.site.app.brokerPath(acc.name) + "/callback"
+	}
+	name := o.name
+	if !acc.test {
+		scheme, host, _ := strings.Cut(name, "://")
+		host, _, _ = splitHost(host)
+		name = joinOrigin(scheme, host, "")
+	}
+	return name + o.site.path + "/callback"
+}
+
+// brokerPath is the prefix of the broker of an account: in this configuration, else where it would be.
+func (a *App) brokerPath(account string) string {
+	if b := a.brokers[account]; b != nil && b.Path != "" {
+		return b.Path
+	}
+	return defaultPath
+}

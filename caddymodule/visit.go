@@ -1,0 +1,130 @@
+package caddymodule
+
+import (
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+)
+
+// visit is what a site knows of one request.
+type visit struct {
+	site    *site
+	origin  *origin      // nil where the request's host is none of the site's
+	session *liveSession // nil for anybody unknown
+	own     ownCookies
+}
+
+// visit recognises who sends r, once: it takes off r what a client sent under our names, and puts on who
+// the user is. Later handlers of the same request, in error routes too, get the same visit, because by
+// then the cookies are gone.
+func (s *site) visit(r *http.Request) *visit {
+	if v, ok := caddyhttp.GetVar(r.Context(), s.varKey()).(*visit); ok {
+		return v
+	}
+	v := &visit{site: s, origin: s.originOf(r)}
+	names := &s.hidden
+	if v.origin != nil {
+		names = &v.origin.cookies
+	}
+	v.own = names.readCookies(r)
+	v.session = v.recognise(r)
+	s.headers.scrub(r)
+	if v.own.any {
+		names.hideCookies(r.Header)
+	}
+	if v.session != nil {
+		s.headers.set(r.Header, v.session)
+		v.session.setPlaceholders(r)
+	}
+	if len(s.auths) > 1 {
+		caddyhttp.SetVar(r.Context(), s.varKey(), v)
+	}
+	return v
+}
+
+// varKey is where a request's visit is kept, for this site alone.
+func (s *site) varKey() string { return s.visitKey }
+
+// recognise returns the session that r's cookie stands for. Two different cookies of one name mean that
+// one was tossed in by somebody else; they count only if exactly one of them is a session.
+func (v *visit) recognise(r *http.Request) *liveSession {
+	if v.origin == nil || v.own.session[0] == "" || v.own.more {
+		return nil
+	}
+	s := v.origin.session(r, v.own.session[0])
+	if v.own.session[1] == "" {
+		return s
+	}
+	other := v.origin.session(r, v.own.session[1])
+	switch {
+	case other == nil:
+		return s
+	case s == nil:
+		return other
+	}
+	return nil
+}
+
+// session returns the live session of a token, or nil. The signature is checked once; that it has not
+// ended and was not revoked, on every request.
+func (o *origin) session(r *http.Request, token string) *liveSession {
+	g := o.site.app.gateway
+	s := g.cache.get(token, o.name, o.sessions.AppID, now())
+	if s == nil {
+		verified, err := o.sessions.Verify(r.Context(), token)
+		if err != nil {
+			return nil
+		}
+		s = newLiveSession(token, o.name, verified)
+		g.cache.put(s)
+	}
+	if g.revoked.Known.Has(s.ID) {
+		return nil
+	}
+	return s
+}
+
+// has reports whether the user is signed in with at least that scope.
+func (v *visit) has(scope string) bool {
+	return v.session != nil && ticket.ScopeCovers(v.session.Scope, scope)
+}
+
+// isGuest reports whether r comes from a snapshot visitor who was let in to look around.
+func (v *visit) isGuest(r *http.Request) bool {
+	return v.origin != nil && v.own.guest != "" && v.origin.sessions.VerifyGuest(r.Context(), v.own.guest) == nil
+}
+
+// setPlaceholders sets {http.auth.user.*}. The id replaces what basic_auth may have set, so that PHP gets
+// the openid as REMOTE_USER; the others are computed when they are asked for.
+func (s *liveSession) setPlaceholders(r *http.Request) {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return
+	}
+	repl.Set("http.auth.user.id", s.openID)
+	repl.Map(s.placeholder)
+}
+
+func (s *liveSession) placeholder(key string) (any, bool) {
+	value := ""
+	switch key {
+	case "http.auth.user.openid":
+		value = s.OpenID
+	case "http.auth.user.unionid":
+		value = s.UnionID
+	case "http.auth.user.appid":
+		value = s.AppID
+	case "http.auth.user.scope":
+		value = s.Scope
+	case "http.auth.user.nickname":
+		value = s.Nickname
+	case "http.auth.user.headimgurl":
+		value = s.HeadImgURL
+	default:
+		return nil, false
+	}
+	return value, true
+}

@@ -1,0 +1,353 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
+)
+
+// caddyBinary is the gateway under test: CADDY_BIN, or one that TestMain builds.
+var caddyBinary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "caddy-wechat-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		if caddyBinary = os.Getenv("CADDY_BIN"); caddyBinary == "" {
+			caddyBinary = filepath.Join(dir, "caddy")
+			args := []string{"build", "-o", caddyBinary}
+			if raceEnabled {
+				args = append(args, "-race")
+			}
+			build := exec.Command("go", append(args, "./caddy")...)
+			build.Stderr = os.Stderr
+			if err := build.Run(); err != nil {
+				panic(err)
+			}
+		}
+		return m.Run()
+	}())
+}
+
+// needs skips a test where a program is missing, or fails it where all tests must run.
+func needs(t *testing.T, candidates ...string) string {
+	t.Helper()
+	for _, name := range candidates {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	say := t.Skipf
+	if os.Getenv("WECHAT_TEST_ALL") == "1" {
+		say = t.Fatalf
+	}
+	say("not installed: %s; ./xcaddy.sh test installs what the tests need", strings.Join(candidates, " or "))
+	return ""
+}
+
+// gateway is a running Caddy.
+type gateway struct {
+	t     *testing.T
+	dir   string // its home: storage, configuration, log
+	https int    // listening ports on the loopback
+	http  int
+	admin int
+	env   []string
+
+	cmd    *exec.Cmd
+	log    *logBuffer
+	exited chan struct{}
+}
+
+// newGateway makes a gateway that is not running yet.
+func newGateway(t *testing.T) *gateway {
+	t.Helper()
+	g := &gateway{t: t, dir: t.TempDir(), https: freePort(t), http: freePort(t), admin: freePort(t), log: new(logBuffer)}
+	t.Cleanup(func() {
+		g.stop()
+		if t.Failed() {
+			t.Logf("log of the gateway:\n%s", g.log.tail(12000))
+		}
+	})
+	return g
+}
+
+// globals are the options that every test Caddyfile begins with, less the braces.
+func (g *gateway) globals() string {
+	return fmt.Sprintf(`
+	debug
+	admin localhost:%d
+	https_port %d
+	http_port %d
+	local_certs
+	skip_install_trust
+	grace_period 2s
+	storage file_system %s/storage
+	log {
+		level DEBUG
+	}
+`, g.admin, g.https, g.http, g.dir)
+}
+
+// write stores the Caddyfile and returns its path.
+func (g *gateway) write(caddyfile string) string {
+	g.t.Helper()
+	path := filepath.Join(g.dir, "Caddyfile")
+	if err := os.WriteFile(path, []byte(caddyfile), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	return path
+}
+
+func (g *gateway) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(caddyBinary, args...)
+	cmd.Env = append(os.Environ(), "HOME="+g.dir, "XDG_DATA_HOME="+g.dir+"/data", "XDG_CONFIG_HOME="+g.dir+"/config", "WECHAT_APP_SECRET="+appSecret)
+	cmd.Env = append(cmd.Env, g.env...)
+	return cmd
+}
+
+// start runs Caddy with the Caddyfile and waits until it serves.
+func (g *gateway) start(caddyfile string) {
+	g.t.Helper()
+	path := g.write(caddyfile)
+	g.cmd = g.command("run", "--config", path, "--adapter", "caddyfile")
+	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
+	if err := g.cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	g.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(g.cmd, g.exited)
+	g.await()
+}
+
+// await waits until Caddy has loaded its configuration.
+func (g *gateway) await() {
+	g.t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for time.Now().Before(deadline) {
+		select {
+		case <-g.exited:
+			g.t.Fatalf("Caddy ended:\n%s", g.log.tail(6000))
+		default:
+		}
+		if resp, err := http.Get(fmt.Sprintf("http://localhost:%d/config/", g.admin)); err == nil {
+			_ = resp.Body.Close()
+			if strings.Contains(g.log.String(), "serving initial configuration") && g.hasCertificates() {
+				return
+			}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	g.t.Fatalf("Caddy did not start:\n%s", g.log.tail(6000))
+}
+
+var managed = regexp.MustCompile(`certificate management","domains":\[([^]]*)\]`)
+
+// hasCertificates reports whether every site that Caddy manages a certificate for has one.
+func (g *gateway) hasCertificates() bool {
+	m := managed.FindStringSubmatch(g.log.String())
+	if m == nil {
+		return true
+	}
+	for name := range strings.SplitSeq(strings.ReplaceAll(m[1], `"`, ""), ",") {
+		cfg := &tls.Config{ServerName: strings.Replace(name, "*", "any", 1), InsecureSkipVerify: true}
+		c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", g.https), cfg)
+		if err != nil {
+			return false
+		}
+		_ = c.Close()
+	}
+	return true
+}
+
+// reload hands Caddy a new Caddyfile and returns what `caddy reload` says.
+func (g *gateway) reload(caddyfile string) (string, error) {
+	g.t.Helper()
+	out, err := g.command("reload", "--config", g.write(caddyfile), "--adapter", "caddyfile", "--address", fmt.Sprintf("localhost:%d", g.admin), "--force").CombinedOutput()
+	return string(out), err
+}
+
+// validate runs `caddy validate` and returns what it says.
+func (g *gateway) validate(caddyfile string) (string, error) {
+	g.t.Helper()
+	out, err := g.command("validate", "--config", g.write(caddyfile), "--adapter", "caddyfile").CombinedOutput()
+	return string(out), err
+}
+
+// stop ends Caddy in order; kill ends it at once.
+func (g *gateway) stop() { g.end(os.Interrupt) }
+
+func (g *gateway) kill() { g.end(os.Kill) }
+
+func (g *gateway) end(sig os.Signal) {
+	if g.cmd == nil {
+		return
+	}
+	_ = g.cmd.Process.Signal(sig)
+	select {
+	case <-g.exited:
+	case <-time.After(15 * time.Second):
+		_ = g.cmd.Process.Kill()
+		<-g.exited
+	}
+	g.cmd = nil
+}
+
+// roots returns the local certificate authority of the gateway.
+func (g *gateway) roots() *x509.CertPool {
+	g.t.Helper()
+	path := filepath.Join(g.dir, "storage", "pki", "authorities", "local", "root.crt")
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	return pool
+}
+
+// dial leads every host to the gateway, by the port's usual meaning.
+func (g *gateway) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	switch port {
+	case "443":
+		addr = fmt.Sprintf("127.0.0.1:%d", g.https)
+	case "80":
+		addr = fmt.Sprintf("127.0.0.1:%d", g.http)
+	default:
+		addr = "127.0.0.1:" + port
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, addr)
+}
+
+// client is an HTTP client that follows nothing and keeps no cookies.
+func (g *gateway) client() *http.Client {
+	tr := &http.Transport{DialContext: g.dial, TLSClientConfig: &tls.Config{RootCAs: g.roots()}, ForceAttemptHTTP2: true}
+	g.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{
+		Transport:     tr,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       30 * time.Second,
+	}
+}
+
+// browser is WeChat's in-app browser before the gateway, in the hands of somebody.
+func (g *gateway) browser(sim *simulator, opts wechattest.BrowserOptions) *wechattest.Browser {
+	opts.RootCAs, opts.Dial = g.roots(), g.dial
+	opts.Simulators = []string{sim.host}
+	b := wechattest.NewBrowser(opts)
+	g.t.Cleanup(b.Close)
+	return b
+}
+
+// simulator is WeChat's stand-in on a port of its own.
+type simulator struct {
+	*wechattest.Server
+	url  string
+	host string
+}
+
+const (
+	appID     = "wx0123456789abcdef"
+	appSecret = "0123456789abcdef0123456789abcdef"
+)
+
+func newSimulator(t *testing.T, account wechattest.Account) *simulator {
+	t.Helper()
+	if account.AppID == "" {
+		account.AppID = appID
+	}
+	if account.Secret == "" {
+		account.Secret = appSecret
+	}
+	sim := wechattest.New(account)
+	server := httptest.NewServer(sim)
+	t.Cleanup(server.Close)
+	return &simulator{sim, server.URL, strings.TrimPrefix(server.URL, "http://")}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// logBuffer collects a process's output.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func (b *logBuffer) tail(n int) string {
+	s := b.String()
+	return s[max(0, len(s)-n):]
+}
+
+// get answers a plain GET with its body read.
+func get(t *testing.T, c *http.Client, url string, header http.Header) (*http.Response, string) {
+	t.Helper()
+	return do(t, c, http.MethodGet, url, header, nil)
+}
+
+func do(t *testing.T, c *http.Client, method, url string, header http.Header, body io.Reader) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header[k] = v
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(b)
+}

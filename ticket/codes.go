@@ -1,0 +1,140 @@
+package ticket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+// Status says how a login ended at WeChat. It is what the broker seals for the site.
+type Status string
+
+// The ways a login ends.
+const (
+	StatusOK          Status = "ok"
+	StatusExpired     Status = "expired"     // too late, or the code was used or unknown
+	StatusDenied      Status = "denied"      // the user declined
+	StatusSnapshot    Status = "snapshot"    // a snapshot visitor: virtual ids, never an identity
+	StatusUnavailable Status = "unavailable" // WeChat did not answer, or refused for a reason of its own
+)
+
+// Outcome is what one code brought.
+type Outcome struct {
+	Status   Status    `json:"status"`
+	Identity *Identity `json:"identity,omitempty"` // with StatusOK alone
+	At       int64     `json:"at,omitempty"`       // when, Unix milliseconds
+	Ref      string    `json:"ref,omitempty"`      // of the log line that says why
+}
+
+// MaxCodes is how many codes one login may bring; WeChat delivers up to two for one state. More is
+// somebody guessing, and WeChat is not asked.
+const MaxCodes = 5
+
+// keepOutcome is how long a code's outcome answers the same callback again: twice a code's own life.
+const keepOutcome = 10 * time.Minute
+
+// Codes sees to it that each code is exchanged at most once, whichever gateway its callbacks reach.
+type Codes struct {
+	Store   Store
+	Timeout time.Duration // of one exchange, all its calls included
+
+	flights singleflight.Group
+}
+
+// Once returns what code brought to login, calling exchange for the first to ask alone. The outcome is
+// kept under account, code and login together: whoever brings the code to another login gets
+// StatusExpired, and is not asked about at WeChat. exchange runs to its end even when ctx does not,
+// because WeChat aborts the first of two callbacks. An error means that the store is away or full.
+func (c *Codes) Once(ctx context.Context, account, code, login string, exchange func(context.Context) Outcome) (Outcome, error) {
+	key := storeKey("outcome", account, code, login)
+	v, err, _ := c.flights.Do(key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
+		defer cancel()
+		return c.once(ctx, key, account, code, login, exchange)
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	return v.(Outcome), nil
+}
+
+func (c *Codes) once(ctx context.Context, key, account, code, login string, exchange func(context.Context) Outcome) (Outcome, error) {
+	if out, err := c.outcome(ctx, key); !errors.Is(err, ErrNotFound) {
+		return out, err
+	}
+	n, err := c.Store.Count(ctx, storeKey("codes", login), keepOutcome)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("counting a login's codes: %w", err)
+	}
+	if n > MaxCodes {
+		return Outcome{Status: StatusExpired}, nil
+	}
+	owner := hashParts("claim", login)
+	err = c.Store.Put(ctx, storeKey("code", account, code), owner[:], keepOutcome)
+	if errors.Is(err, ErrExists) {
+		return c.claimed(ctx, key, account, code, owner[:])
+	}
+	if err != nil {
+		return Outcome{}, fmt.Errorf("claiming a code: %w", err)
+	}
+	return c.keep(ctx, key, exchange(ctx))
+}
+
+// claimed answers for a code that somebody else is exchanging or has exchanged.
+func (c *Codes) claimed(ctx context.Context, key, account, code string, owner []byte) (Outcome, error) {
+	v, err := c.Store.Get(ctx, storeKey("code", account, code))
+	if err != nil {
+		return Outcome{}, fmt.Errorf("reading a code's claim: %w", err)
+	}
+	if string(v) != string(owner) {
+		return Outcome{Status: StatusExpired}, nil
+	}
+	return c.await(ctx, key)
+}
+
+// await waits for the outcome of an exchange that another gateway has under way.
+func (c *Codes) await(ctx context.Context, key string) (Outcome, error) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		out, err := c.outcome(ctx, key)
+		if !errors.Is(err, ErrNotFound) {
+			return out, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return Outcome{Status: StatusUnavailable}, nil
+		}
+	}
+}
+
+func (c *Codes) outcome(ctx context.Context, key string) (Outcome, error) {
+	v, err := c.Store.Get(ctx, key)
+	if err != nil {
+		return Outcome{}, err
+	}
+	var out Outcome
+	if err := json.Unmarshal(v, &out); err != nil {
+		return Outcome{}, fmt.Errorf("reading a code's outcome: %w", err)
+	}
+	return out, nil
+}
+
+func (c *Codes) keep(ctx context.Context, key string, out Outcome) (Outcome, error) {
+	v, err := json.Marshal(out)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("keeping a code's outcome: %w", err)
+	}
+	// The exchange may have used up the deadline; what it brought must be kept all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
+	defer cancel()
+	if err := c.Store.Put(ctx, key, v, keepOutcome); err != nil {
+		return Outcome{}, fmt.Errorf("keeping a code's outcome: %w", err)
+	}
+	return out, nil
+}

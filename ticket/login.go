@@ -1,0 +1,98 @@
+package ticket
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// LoginLife is how long a login may take, from the first redirect to the session cookie.
+const LoginLife = 10 * time.Minute
+
+// Login is one attempt to log in, as it travels through WeChat and the broker: sealed, in the URL, under
+// 400 characters. Whoever holds it knows nothing and can change nothing.
+type Login struct {
+	ID       string `json:"i"`           // 32 hex digits; also WeChat's `state`
+	Account  string `json:"a"`           // the account's name
+	Origin   string `json:"o"`           // the site's, where the login goes back to
+	Path     string `json:"p"`           // of the site's endpoints
+	Scope    string `json:"s"`           // asked of WeChat
+	Started  int64  `json:"t"`           // Unix seconds
+	Restarts int    `json:"n,omitempty"` // how often it was begun anew because its cookie was gone
+	Return   string `json:"r,omitempty"` // the path to go back to, only if short; for a page's button
+	Outcome  Status `json:"x,omitempty"` // set by the broker when it sends the browser back
+	Ref      string `json:"f,omitempty"` // of the broker's log line about a failure
+}
+
+// Pending is what the browser keeps of a login, sealed in its login cookie. That it comes back proves
+// that this browser began the login.
+type Pending struct {
+	ID      string `json:"i"`
+	Return  string `json:"r"`           // where the user was going, path and query
+	Started int64  `json:"t"`           // Unix seconds
+	Ended   int64  `json:"e,omitempty"` // when its callback came back, Unix seconds; then it only counts as an attempt
+}
+
+// NewLoginID returns the id of a new login: 32 hex digits, fit for WeChat's `state`.
+func NewLoginID() string { return newID() }
+
+// LoginID returns the login's id out of a state that came back: some browsers append junk to it.
+func LoginID(state string) string { return state[:min(len(state), 32)] }
+
+// IsLoginID reports whether s has a login id's shape.
+func IsLoginID(s string) bool { return isHex(s, 32) }
+
+// ExpiredAt reports whether the login is too old at now, or from further ahead than clocks differ.
+func (l Login) ExpiredAt(now time.Time) bool { return stale(l.Started, now) }
+
+// ExpiredAt reports whether the login that p belongs to is too old at now.
+func (p Pending) ExpiredAt(now time.Time) bool { return stale(p.Started, now) }
+
+func stale(started int64, now time.Time) bool {
+	at := time.Unix(started, 0)
+	return now.Sub(at) > LoginLife || at.Sub(now) > skew
+}
+
+// SealLogin returns l as it goes into a URL.
+func (k *Keyring) SealLogin(ctx context.Context, l Login) (string, error) {
+	return k.sealJSON(ctx, "login", l)
+}
+
+// OpenLogin reads what SealLogin wrote, or returns ErrSeal. It does not look at the clock.
+func (k *Keyring) OpenLogin(ctx context.Context, sealed string) (Login, error) {
+	var l Login
+	err := k.openJSON(ctx, "login", sealed, &l)
+	return l, err
+}
+
+// SealPending returns p as the value of a login cookie of origin.
+func (k *Keyring) SealPending(ctx context.Context, origin string, p Pending) (string, error) {
+	return k.sealJSON(ctx, "login cookie of "+origin, p)
+}
+
+// OpenPending reads what SealPending wrote for the same origin, or returns ErrSeal.
+func (k *Keyring) OpenPending(ctx context.Context, origin, sealed string) (Pending, error) {
+	var p Pending
+	err := k.openJSON(ctx, "login cookie of "+origin, sealed, &p)
+	return p, err
+}
+
+func (k *Keyring) sealJSON(ctx context.Context, purpose string, v any) (string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", fmt.Errorf("sealing: %w", err)
+	}
+	return k.Seal(ctx, purpose, b)
+}
+
+func (k *Keyring) openJSON(ctx context.Context, purpose, sealed string, v any) error {
+	b, err := k.Open(ctx, purpose, sealed)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%w: %w", ErrSeal, err)
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package ticket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// RevocationStorage is where revocations are kept; Caddy's storage is one. List returns fs.ErrNotExist
+// for a prefix under which nothing is.
+type RevocationStorage interface {
+	Store(ctx context.Context, key string, value []byte) error
+	Delete(ctx context.Context, key string) error
+	List(ctx context.Context, prefix string, recursive bool) ([]string, error)
+}
+
+// Revocations remembers the sessions that were ended before their time, in memory for every request and
+// in storage for the other gateways and the next start. A revocation is one empty-ish file
+//
+//	wechat/revoked/<hour it was made, Unix hours>/<until, Unix seconds>-<session id>
+//
+// so that two gateways never write the same file, a look at the newest hours finds all that is new, and
+// nothing needs to be opened.
+type Revocations struct {
+	Storage RevocationStorage
+	Known   *Revoked // what is known in this process; configurations that follow one another share it
+}
+
+// Revoked is the revocations that a process knows of. The zero value knows of none.
+type Revoked struct {
+	mu     sync.RWMutex
+	until  map[string]revocation // by session id; guarded by mu
+	looked int64                 // when all of the storage was last known here, Unix hours; guarded by mu
+}
+
+type revocation struct {
+	until  int64  // Unix seconds; no token of the session can be alive after
+	file   string // where it stands in storage
+	stored bool
+}
+
+const (
+	revokedPath = "wechat/revoked"
+
+	// RevocationsEvery is how often the storage is looked at for other gateways' revocations.
+	RevocationsEvery = 3 * time.Second
+
+	listTries = 5 // of one list, while files go under way
+)
+
+// Load reads every revocation. It writes nothing.
+func (r *Revocations) Load(ctx context.Context) error {
+	hour := unixHour()
+	files, err := r.list(ctx, revokedPath)
+	if err != nil {
+		return err
+	}
+	r.Known.remember(files...)
+	r.Known.lookedAt(hour)
+	return nil
+}
+
+// Look reads what other gateways wrote since the last look that went well: the storage may have been
+// away for hours. Clocks may differ.
+func (r *Revocations) Look(ctx context.Context) error {
+	hour := unixHour()
+	from := r.Known.lookFrom(hour)
+	if hour-from > 24 {
+		return r.Load(ctx)
+	}
+	for h := from; h <= hour+1; h++ {
+		files, err := r.list(ctx, path.Join(revokedPath, strconv.FormatInt(h, 10)))
+		if err != nil {
+			return err
+		}
+		r.Known.remember(files...)
+	}
+	r.Known.lookedAt(hour)
+	return nil
+}
+
+func unixHour() int64 { return time.Now().Unix() / 3600 }
+
+func (r *Revoked) lookedAt(hour int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked = hour
+}
+
+// lookFrom returns the first hour whose revocations may not be known here at hour.
+func (r *Revoked) lookFrom(hour int64) int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.looked == 0 {
+		return hour - 1
+	}
+	return min(r.looked, hour) - 1
+}
+
+// Revoke ends the session for good: it is written to storage before Revoke returns. until is when the
+// last token of the session ends. After an error it is revoked in this process alone, and the next
+// Revoke writes it again.
+func (r *Revocations) Revoke(ctx context.Context, session string, until time.Time) error {
+	if !until.After(time.Now()) {
+		return nil
+	}
+	rev := r.Known.begin(session, until)
+	if rev.stored {
+		return nil
+	}
+	// Whoever logs out and closes the page must be logged out all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storagePatience)
+	defer cancel()
+	if err := r.Storage.Store(ctx, rev.file, []byte("1")); err != nil {
+		return fmt.Errorf("writing a revocation to storage: %w", err)
+	}
+	r.Known.remember(rev.file)
+	return nil
+}
+
+// begin revokes the session in memory, before the storage is asked: a request that runs at the same time
+// must not pass.
+func (r *Revoked) begin(session string, until time.Time) revocation {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rev, ok := r.until[session]
+	// A write that failed is tried again under the hour of now: the others look there alone.
+	if !ok || !rev.stored {
+		hour := strconv.FormatInt(unixHour(), 10)
+		rev = revocation{until: max(rev.until, until.Unix()+1)}
+		rev.file = path.Join(revokedPath, hour, strconv.FormatInt(rev.until, 10)+"-"+session)
+		r.put(session, rev)
+	}
+	return rev
+}
+
+func (r *Revoked) put(session string, rev revocation) {
+	if r.until == nil {
+		r.until = map[string]revocation{}
+	}
+	r.until[session] = rev
+}
+
+// Has reports whether the session was ended.
+func (r *Revoked) Has(session string) bool {
+	r.mu.RLock()
+	_, ok := r.until[session]
+	r.mu.RUnlock()
+	return ok
+}
+
+// Prune forgets what no token can be alive for, here and in storage.
+func (r *Revocations) Prune(ctx context.Context) error {
+	var errs []error
+	for _, file := range r.Known.ended(time.Now().Add(-skew).Unix()) {
+		if err := r.Storage.Delete(ctx, file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ended removes from memory what ended before now, and returns the files it stood in.
+func (r *Revoked) ended(now int64) (files []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, rev := range r.until {
+		if rev.until < now {
+			files = append(files, rev.file)
+			delete(r.until, id)
+		}
+	}
+	return files
+}
+
+func (r *Revocations) list(ctx context.Context, prefix string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	var files []string
+	var err error
+	for range listTries {
+		files, err = r.Storage.List(ctx, prefix, true)
+		if err == nil || len(files) == 0 && errors.Is(err, fs.ErrNotExist) {
+			return files, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		// Another gateway pruned a file while they were listed, and the list ends there.
+	}
+	return nil, fmt.Errorf("reading revocations from storage: %w", err)
+}
+
+// remember takes note of the revocations that files stand for; directories and other files are none.
+func (r *Revoked) remember(files ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, file := range files {
+		until, id, ok := strings.Cut(path.Base(file), "-")
+		u, err := strconv.ParseInt(until, 10, 64)
+		// Of two files for one session the one that ends later counts.
+		if known := r.until[id]; ok && err == nil && isHex(id, 32) && (u >= known.until || !known.stored) {
+			r.put(id, revocation{max(u, known.until), file, true})
+		}
+	}
+}

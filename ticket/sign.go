@@ -1,0 +1,140 @@
+package ticket
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// registered is the part of the payload that every token has.
+type registered struct {
+	Issuer   string `json:"iss"`
+	Audience string `json:"aud"`
+	IssuedAt int64  `json:"iat"` // Unix seconds
+	Expires  int64  `json:"exp"` // Unix seconds
+}
+
+// registered is a jwt.Claims: these six are what golang-jwt's validator asks for.
+
+func (c *registered) GetIssuer() (string, error)  { return c.Issuer, nil }
+func (c *registered) GetSubject() (string, error) { return "", nil }
+func (c *registered) GetAudience() (jwt.ClaimStrings, error) {
+	return jwt.ClaimStrings{c.Audience}, nil
+}
+func (c *registered) GetNotBefore() (*jwt.NumericDate, error)      { return nil, nil }
+func (c *registered) GetIssuedAt() (*jwt.NumericDate, error)       { return date(c.IssuedAt), nil }
+func (c *registered) GetExpirationTime() (*jwt.NumericDate, error) { return date(c.Expires), nil }
+
+func (c *registered) issued() time.Time { return time.Unix(c.IssuedAt, 0) }
+
+func date(unix int64) *jwt.NumericDate {
+	if unix <= 0 {
+		return nil
+	}
+	return jwt.NewNumericDate(time.Unix(unix, 0))
+}
+
+type tokenClaims interface {
+	jwt.Claims
+	issued() time.Time
+}
+
+func (k *Keyring) sign(ctx context.Context, typ string, claims jwt.Claims) (string, error) {
+	key := k.keys().sign(k.now())
+	if key == nil {
+		s, err := k.make(ctx, useSign, k.Algorithm)
+		if err != nil {
+			return "", err
+		}
+		key = s.sign(k.now())
+	}
+	t := jwt.NewWithClaims(key.method, claims)
+	t.Header["kid"], t.Header["typ"] = key.id, typ
+	return t.SignedString(key.private)
+}
+
+// verify reads token into claims if it is one of ours, of this typ and not ended, else it returns
+// ErrToken. golang-jwt decides about the signature, iss, aud and exp. What it would let through is
+// refused here: another header than the one our key writes (alg none, another HMAC size, a public key
+// taken for a secret, crit), a time of issue ahead of the clock, and any payload but the one we would
+// write for these claims (duplicate and case-variant names, null, odd numbers, nbf, line breaks).
+func (k *Keyring) verify(ctx context.Context, typ, token string, claims tokenClaims, checks ...jwt.ParserOption) error {
+	as, ok := k.signer(ctx, token)
+	if !ok || as.typ != typ {
+		return ErrToken
+	}
+	parser := jwt.NewParser(append(checks,
+		jwt.WithValidMethods([]string{as.key.method.Alg()}),
+		jwt.WithExpirationRequired(),
+		jwt.WithStrictDecoding(),
+		jwt.WithTimeFunc(k.now),
+	)...)
+	if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return as.key.public, nil }); err != nil {
+		return fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	if claims.issued().After(k.now().Add(skew)) {
+		return fmt.Errorf("%w: issued in the future", ErrToken)
+	}
+	if !canonical(token, claims) {
+		return fmt.Errorf("%w: not as we write it", ErrToken)
+	}
+	return nil
+}
+
+// signer tells by its first segment, before any cryptography, which key and typ a token claims.
+func (k *Keyring) signer(ctx context.Context, token string) (signedAs, bool) {
+	header, rest, ok := strings.Cut(token, ".")
+	if !ok || len(token) > maxToken || strings.Count(rest, ".") != 1 || strings.ContainsAny(token, "\r\n") {
+		return signedAs{}, false
+	}
+	if as, ok := k.keys().headers[header]; ok {
+		return as, true
+	}
+	if !plausible(header) {
+		return signedAs{}, false
+	}
+	as, ok := k.refresh(ctx).headers[header]
+	return as, ok
+}
+
+// plausible reports whether header could be another gateway's new key: only then is the storage asked.
+func plausible(header string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(header)
+	if err != nil || len(b) > 128 {
+		return false
+	}
+	var h struct{ Typ, Kid string }
+	return json.Unmarshal(b, &h) == nil && isHex(h.Kid, 8) && (h.Typ == typSession || h.Typ == typGuest)
+}
+
+func canonical(token string, claims any) bool {
+	payload := strings.Split(token, ".")[1]
+	got, err := base64.RawURLEncoding.Strict().DecodeString(payload)
+	if err != nil {
+		return false
+	}
+	want, err := json.Marshal(claims)
+	return err == nil && bytes.Equal(got, want)
+}
+
+// JWKS returns the public keys that session tokens verify with, as a JSON Web Key Set, or nil where
+// there are none: HS256 has no public half.
+func (k *Keyring) JWKS() []byte {
+	var keys []map[string]string
+	for _, s := range k.keys().signs {
+		if j := s.jwk(); j != nil {
+			keys = append(keys, j)
+		}
+	}
+	if keys == nil {
+		return nil
+	}
+	b, _ := json.Marshal(map[string]any{"keys": keys}) // maps of strings always marshal
+	return b
+}

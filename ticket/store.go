@@ -1,0 +1,54 @@
+package ticket
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"time"
+)
+
+// Store keeps small values for a short time, for all gateways that share it. It is exact: what was put
+// is there until it ends, and of many callers at once exactly one succeeds. Keys come hashed from this
+// package, so a store never sees a ticket or a code. An implementation passes storetest.Run; any error
+// but the three below means that the store is away, and nothing may be concluded from it.
+type Store interface {
+	// Put stores value under key for ttl, or returns ErrExists and changes nothing. ErrFull: no room.
+	Put(ctx context.Context, key string, value []byte, ttl time.Duration) error
+	// Get returns the value under key, or ErrNotFound.
+	Get(ctx context.Context, key string) ([]byte, error)
+	// Take removes the value under key and returns it, if it begins with prefix, in one step. Else it
+	// changes nothing and returns ErrNotFound.
+	Take(ctx context.Context, key string, prefix []byte) ([]byte, error)
+	// Count adds one to the counter under key, which ends ttl after its first count, and returns it.
+	// ErrFull: no room. Counters and values share no keys.
+	Count(ctx context.Context, key string, ttl time.Duration) (int64, error)
+}
+
+var (
+	// ErrExists says that the key is taken.
+	ErrExists = errors.New("already stored")
+	// ErrNotFound says that nothing is there: never stored, ended, or taken.
+	ErrNotFound = errors.New("not found")
+	// ErrFull says that the store has reached its bound.
+	ErrFull = errors.New("store is full")
+)
+
+// storeKey hashes parts into one key. Each part goes in with its length, so that no two lists of parts
+// can be joined into the same key.
+func storeKey(parts ...string) string {
+	sum := hashParts(parts...)
+	return hex.EncodeToString(sum[:])
+}
+
+func hashParts(parts ...string) [sha256.Size]byte {
+	h := sha256.New()
+	var n [8]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
+		h.Write(n[:])
+		h.Write([]byte(p))
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
