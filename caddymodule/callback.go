@@ -28,7 +28,7 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 		return
 	}
 	if isEarlyData(r) {
-		page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter}.write(w, r)
+		page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter, Action: v.site.loginURL("/", "")}.write(w, r)
 		return
 	}
 	cb, reason := v.readCallback(r)
@@ -133,7 +133,7 @@ func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, scope strin
 	case out.Status == ticket.StatusOK:
 		v.signIn(w, r, pending, out)
 	case out.Status == ticket.StatusSnapshot:
-		a.endSnapshot(w, r, v, pending.Return)
+		a.endSnapshot(w, r, v, pending.Return, a.Snapshot)
 	case v.session != nil:
 		v.origin.go303(w, pending.Return)
 	default:
@@ -187,8 +187,10 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 		}
 	}
 	switch {
+	case out.Status == ticket.StatusSnapshot && a.Snapshot == snapshotGuest:
+		a.endSnapshot(w, r, v, to, snapshotPage) // a guest's cookie would not come back either
 	case out.Status == ticket.StatusSnapshot:
-		a.endSnapshot(w, r, v, to)
+		a.endSnapshot(w, r, v, to, a.Snapshot)
 	case out.Status != ticket.StatusOK:
 		v.endPage(w, r, v.site.loginURL(to, cb.login.Scope), out)
 	case cb.login.Restarts > 0:
@@ -199,8 +201,8 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 }
 
 // endSnapshot answers a snapshot visitor: their ids are virtual and their page cannot be tapped.
-func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to string) {
-	switch a.Snapshot {
+func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to, mode string) {
+	switch mode {
 	case snapshotDeny:
 		page{Name: "denied", Status: http.StatusForbidden, Code: codeNotAllowed}.write(w, r)
 	case snapshotGuest:

@@ -122,7 +122,7 @@ var jsonMessages = map[int][2]string{ // English, Chinese
 // writeJSON answers a script.
 func writeJSON(w http.ResponseWriter, r *http.Request, status, code int, loginURL string) {
 	msg := jsonMessages[code][0]
-	if preferChinese(r) {
+	if r.Header.Get("Accept-Language") != "" && preferChinese(r) {
 		msg = jsonMessages[code][1]
 	}
 	writeBody(w, r, status, struct {

@@ -205,8 +205,8 @@ func (r *Revoked) remember(files ...string) {
 		until, id, ok := strings.Cut(path.Base(file), "-")
 		u, err := strconv.ParseInt(until, 10, 64)
 		// Of two files for one session the one that ends later counts.
-		if known := r.until[id]; ok && err == nil && isHex(id, 32) && (u >= known.until || !known.stored) {
-			r.put(id, revocation{max(u, known.until), file, true})
+		if ok && err == nil && isHex(id, 32) && u >= r.until[id].until {
+			r.put(id, revocation{u, file, true})
 		}
 	}
 }

@@ -215,6 +215,12 @@ func TestLookReadsTheLastHoursAlone(t *testing.T) {
 				t.Fatalf("%d lists", n)
 			}
 		}
+		time.Sleep(1000 * time.Hour)
+		before := s.called("List")
+		must(t, r.Look(t.Context()))
+		if n := s.called("List") - before; n != 1 {
+			t.Errorf("%d lists after a long time, want one of all", n)
+		}
 	})
 }
 
@@ -307,10 +313,11 @@ func TestTheLaterEndCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, id := newFakeStorage(), newID()
 		revoke(t, newRevocations(s), id, 100*time.Hour)
-		revoke(t, newRevocations(s), id, 2*time.Hour)
+		time.Sleep(time.Hour)                         // the bubble's clock
+		revoke(t, newRevocations(s), id, 2*time.Hour) // stands behind the other in a list
 		r := newRevocations(s)
 		must(t, r.Load(t.Context()))
-		time.Sleep(3 * time.Hour) // the bubble's clock
+		time.Sleep(3 * time.Hour)
 		must(t, r.Prune(t.Context()))
 		wantRevoked(t, r, id, true)
 	})

@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -62,6 +63,46 @@ func TestTicketIsRedeemedByManyRequestsOfItsOwner(t *testing.T) {
 			wg.Go(func() { wantVoucher(t, ts, tkt, owner) })
 		}
 		wg.Wait()
+	}
+}
+
+// interrupted is a store in which something else happens just before a Put or a Take.
+type interrupted struct {
+	Store
+	put, take func()
+}
+
+func (s *interrupted) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	run(&s.put)
+	return s.Store.Put(ctx, key, value, ttl)
+}
+
+func (s *interrupted) Take(ctx context.Context, key string, prefix []byte) ([]byte, error) {
+	run(&s.take)
+	return s.Store.Take(ctx, key, prefix)
+}
+
+// run calls f once.
+func run(f *func()) {
+	if g := *f; g != nil {
+		*f = nil
+		g()
+	}
+}
+
+func TestTicketIsRedeemedWhileItIsRedeemed(t *testing.T) {
+	for name, between := range map[string]func(*interrupted, func()){
+		"before what it brought is kept": func(s *interrupted, f func()) { s.put = f },
+		"before it is taken":             func(s *interrupted, f func()) { s.take = f },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &interrupted{Store: newStore()}
+			ts := Tickets{s}
+			tkt := issue(t, ts, "owner", minute)
+			between(s, func() { wantVoucher(t, Tickets{s.Store}, tkt, "owner") })
+			wantVoucher(t, ts, tkt, "owner")
+			wantVoucher(t, ts, tkt, "owner")
+		})
 	}
 }
 
@@ -213,6 +254,14 @@ func TestTicketsFailClosed(t *testing.T) {
 		if tkt, err := (Tickets{NewMemory().Limited(300)}).Issue(t.Context(), "owner", newVoucher(), minute); !errors.Is(err, ErrFull) || tkt != "" {
 			t.Errorf("%q, %v", tkt, err)
 		}
+	})
+	t.Run("a value that is too short for an owner", func(t *testing.T) {
+		s := newStore()
+		tkt := newID()
+		if err := s.Put(t.Context(), ticketKey(tkt), []byte("x"), minute); err != nil {
+			t.Fatal(err)
+		}
+		wantNoVoucher(t, Tickets{s}, tkt, "owner")
 	})
 	t.Run("a voucher that is no JSON", func(t *testing.T) {
 		s := newStore()
