@@ -71,7 +71,12 @@ func (b *Broker) Provision(ctx caddy.Context) (err error) {
 // takeAccounts takes the accounts that the option names, else those whose domain this site is.
 func (b *Broker) takeAccounts() error {
 	b.accounts = map[string]*account{}
-	names := b.Accounts
+	names := slices.Clone(b.Accounts)
+	for i := range names {
+		if err := resolveAll(caddy.NewReplacer(), &names[i]); err != nil {
+			return err
+		}
+	}
 	if len(names) == 0 {
 		for name, acc := range b.app.accounts {
 			if b.isDomainOf(acc) {

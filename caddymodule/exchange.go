@@ -47,7 +47,11 @@ func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error)
 		acc.scope = wechat.ScopeBase
 	}
 	for _, d := range cfg.Domains {
-		acc.domains = append(acc.domains, domainOrigin(d))
+		origin, err := domainOrigin(d)
+		if err != nil {
+			return nil, fmt.Errorf("domain %s: %w", d, err)
+		}
+		acc.domains = append(acc.domains, origin)
 		if strings.HasPrefix(d, "http://") && !cfg.Test {
 			acc.logger.Warn("logins come back over plain http, where anybody on the way can read them; WeChat allows it, https is better", zap.String("domain", d))
 		}
@@ -66,12 +70,11 @@ func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error)
 }
 
 // domainOrigin returns the origin of a checked domain: https unless it says otherwise.
-func domainOrigin(domain string) string {
+func domainOrigin(domain string) (string, error) {
 	if !strings.Contains(domain, "://") {
 		domain = "https://" + domain
 	}
-	origin, _ := normalOrigin(domain)
-	return origin
+	return normalOrigin(domain)
 }
 
 // longestExchange is how long a code's exchange may take: two calls of WeChat's API.
@@ -92,6 +95,9 @@ func isCode(s string) bool {
 // outcome, and the one that logs them.
 func (acc *account) exchange(ctx context.Context, code, scope string) ticket.Outcome {
 	id, status, err := acc.identify(ctx, code, scope)
+	if id = id.Clean(); err == nil && status == ticket.StatusOK && !id.Valid() {
+		err = errOddIdentity
+	}
 	if err == nil && status == ticket.StatusOK {
 		return ticket.Outcome{Status: status, Identity: &id, At: time.Now().UnixMilli()}
 	}
@@ -126,10 +132,13 @@ func (acc *account) identify(ctx context.Context, code, scope string) (ticket.Id
 	if id.UnionID == "" {
 		id.UnionID = token.UnionID
 	}
-	return id.Clean(), ticket.StatusOK, nil
+	return id, ticket.StatusOK, nil
 }
 
-var errLesserScope = errors.New("WeChat granted a lesser scope")
+var (
+	errLesserScope = errors.New("WeChat granted a lesser scope")
+	errOddIdentity = errors.New("WeChat's identity is not shaped like one")
+)
 
 // strongest returns the strongest of the scopes that WeChat names, comma-separated.
 func strongest(scopes string) string {

@@ -129,6 +129,7 @@ func (g *gateway) command(args ...string) *exec.Cmd {
 func (g *gateway) start(caddyfile string) {
 	g.t.Helper()
 	path := g.write(caddyfile)
+	g.log.mark()
 	g.cmd = g.command("run", "--config", path, "--adapter", "caddyfile")
 	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
 	if err := g.cmd.Start(); err != nil {
@@ -154,7 +155,7 @@ func (g *gateway) await() {
 		}
 		if resp, err := http.Get(fmt.Sprintf("http://localhost:%d/config/", g.admin)); err == nil {
 			_ = resp.Body.Close()
-			if strings.Contains(g.log.String(), "serving initial configuration") && g.hasCertificates() {
+			if strings.Contains(g.log.since(), "serving initial configuration") && g.hasCertificates() {
 				return
 			}
 		}
@@ -167,7 +168,7 @@ var managed = regexp.MustCompile(`certificate management","domains":\[([^]]*)\]`
 
 // hasCertificates reports whether every site that Caddy manages a certificate for has one.
 func (g *gateway) hasCertificates() bool {
-	m := managed.FindStringSubmatch(g.log.String())
+	m := managed.FindStringSubmatch(g.log.since())
 	if m == nil {
 		return true
 	}
@@ -247,14 +248,28 @@ func (g *gateway) dial(ctx context.Context, network, addr string) (net.Conn, err
 }
 
 // client is an HTTP client that follows nothing and keeps no cookies.
-func (g *gateway) client() *http.Client {
-	tr := &http.Transport{DialContext: g.dial, TLSClientConfig: &tls.Config{RootCAs: g.roots()}, ForceAttemptHTTP2: true}
+func (g *gateway) client() *http.Client { return g.clientWith(&tls.Config{RootCAs: g.roots()}) }
+
+// clientTrusting trusts another gateway's certificate authority: they share storage.
+func (g *gateway) clientTrusting(roots *x509.CertPool) *http.Client {
+	return g.clientWith(&tls.Config{RootCAs: roots})
+}
+
+func (g *gateway) clientWith(cfg *tls.Config) *http.Client {
+	tr := &http.Transport{DialContext: g.dial, TLSClientConfig: cfg, ForceAttemptHTTP2: true}
 	g.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{
 		Transport:     tr,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       30 * time.Second,
 	}
+}
+
+// plainClient speaks http, and insecureClient takes any certificate.
+func (g *gateway) plainClient() *http.Client { return g.clientWith(nil) }
+
+func (g *gateway) insecureClient() *http.Client {
+	return g.clientWith(&tls.Config{InsecureSkipVerify: true})
 }
 
 // browser is WeChat's in-app browser before the gateway, in the hands of somebody.
@@ -304,9 +319,15 @@ func freePort(t *testing.T) int {
 
 // logBuffer collects a process's output.
 type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu     sync.Mutex
+	buf    bytes.Buffer
+	marked int
 }
+
+// mark remembers how far the log has come; since returns what came after.
+func (b *logBuffer) mark() { b.marked = len(b.String()) }
+
+func (b *logBuffer) since() string { return b.String()[b.marked:] }
 
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
@@ -340,6 +361,12 @@ func do(t *testing.T, c *http.Client, method, url string, header http.Header, bo
 	for k, v := range header {
 		req.Header[k] = v
 	}
+	return send(t, c, req)
+}
+
+// send returns a request's answer with its body read.
+func send(t *testing.T, c *http.Client, req *http.Request) (*http.Response, string) {
+	t.Helper()
 	resp, err := c.Do(req)
 	if err != nil {
 		t.Fatal(err)

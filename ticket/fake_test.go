@@ -317,13 +317,13 @@ func forgeRaw(t testing.TB, k *Keyring, header, payload string) string {
 	return header + "." + payload + "." + base64.RawURLEncoding.EncodeToString(sig)
 }
 
-// replaced returns s with the one old replaced.
-func replaced(t testing.TB, s, old, new string) string {
+// replaced returns s with the one old in it replaced.
+func replaced(t testing.TB, s, old, with string) string {
 	t.Helper()
 	if strings.Count(s, old) != 1 {
 		t.Fatalf("%q is in %s %d times", old, s, strings.Count(s, old))
 	}
-	return strings.Replace(s, old, new, 1)
+	return strings.Replace(s, old, with, 1)
 }
 
 func storedKeys(t testing.TB, s KeyStorage) keyFile {
@@ -349,12 +349,4 @@ func (f keyFile) kinds() map[string]int {
 		m[k.Use]++
 	}
 	return m
-}
-
-// withCancelled returns a context that has ended.
-func withCancelled(t *testing.T) (context.Context, context.CancelFunc) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	return ctx, cancel
 }

@@ -47,8 +47,11 @@ type Keyring struct {
 	life atomic.Int64 // the longest life of a token, seconds
 	set  atomic.Pointer[keyset]
 
-	mu     sync.Mutex // guards looking at and writing the storage, and the fields below
-	looked time.Time  // when the storage was last looked at for an unknown key
+	looking atomic.Pointer[look] // the last look for an unknown key
+
+	mu     sync.Mutex // guards reading and writing the storage, and the fields below
+	known  keyFile    // what set was made of
+	gone   bool       // the storage has lost known
 	failed time.Time  // when a key could last not be made
 	reason error      // why
 }
@@ -80,7 +83,10 @@ func (k *Keyring) Maintain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(k.due(f)) == 0 && len(f.pruned(k.Algorithm, k.now(), k.Rotate).Keys) == len(f.Keys) && f.Life >= k.life.Load() {
+	if len(f.Keys) == 0 {
+		return nil // nothing has been used yet
+	}
+	if !k.gone && len(k.due(f)) == 0 && len(f.pruned(k.Algorithm, k.now(), k.Rotate).Keys) == len(f.Keys) && f.Life >= k.life.Load() {
 		return nil
 	}
 	return k.update(ctx, func(f keyFile) (keyFile, error) {
@@ -153,39 +159,72 @@ func (k *Keyring) make(ctx context.Context, use, alg string) (*keyset, error) {
 	return k.keys(), nil
 }
 
+// look is one look at the storage for a key that is not known here.
+type look struct {
+	began time.Time
+	done  chan struct{}
+}
+
 // refresh looks for a key that is not known here, at most once a second: strangers can name any key.
+// Requests wait for it, but a storage that hangs costs them a second and no more.
 func (k *Keyring) refresh(ctx context.Context) *keyset {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.now().Sub(k.looked) < reloadPause {
-		return k.keys()
+	l := k.looking.Load()
+	if l == nil || l.isDone() && k.now().Sub(l.began) >= reloadPause {
+		next := &look{k.now(), make(chan struct{})}
+		if k.looking.CompareAndSwap(l, next) {
+			go k.lookAgain(context.WithoutCancel(ctx), next)
+		}
+		l = k.looking.Load()
 	}
-	// Requests wait for this: a storage that hangs may cost them a second, and no more.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reloadPause)
-	defer cancel()
-	if _, err := k.load(ctx); err != nil {
-		k.Logger.Error("keys cannot be read; sessions signed by other gateways may be refused", "error", err)
+	patience := time.NewTimer(reloadPause - k.now().Sub(l.began))
+	defer patience.Stop()
+	select {
+	case <-l.done:
+	case <-patience.C:
 	}
-	k.looked = k.now()
 	return k.keys()
 }
 
-// load reads the storage. The caller holds mu.
+func (k *Keyring) lookAgain(ctx context.Context, l *look) {
+	defer close(l.done)
+	if err := k.Load(ctx); err != nil {
+		k.Logger.Error("keys cannot be read; sessions signed by other gateways may be refused", "error", err)
+	}
+}
+
+func (l *look) isDone() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// load reads the storage. Where the keys have gone from it, those in use stay, and the next update writes
+// them back. The caller holds mu.
 func (k *Keyring) load(ctx context.Context) (keyFile, error) {
 	ctx, cancel := context.WithTimeout(ctx, storagePatience)
 	defer cancel()
 	b, err := k.Storage.Load(ctx, keysPath)
-	var f keyFile
+	f := k.known
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		k.gone = len(f.Keys) > 0
 	case err != nil:
 		return f, fmt.Errorf("reading keys from storage: %w", err)
 	default:
+		k.gone = false
 		if f, err = readKeyFile(b); err != nil {
 			return f, err
 		}
 	}
-	return f, k.use(f)
+	s, err := newKeyset(f, k.Algorithm, k.Secrets)
+	if err != nil {
+		return f, err
+	}
+	k.use(f, s)
+	return f, nil
 }
 
 // update changes the key file under the storage's lock. The caller holds mu.
@@ -216,7 +255,8 @@ func (k *Keyring) update(ctx context.Context, change func(keyFile) (keyFile, err
 	if err := k.Storage.Store(lockCtx, keysPath, b); err != nil {
 		return fmt.Errorf("writing keys to storage: %w", err)
 	}
-	k.set.Store(s)
+	k.use(f, s)
+	k.gone = false
 	return nil
 }
 
@@ -240,14 +280,10 @@ func (k *Keyring) keys() *keyset {
 	return k.set.Load()
 }
 
-// use makes f's keys the ones in use.
-func (k *Keyring) use(f keyFile) error {
-	s, err := newKeyset(f, k.Algorithm, k.Secrets)
-	if err != nil {
-		return err
-	}
+// use makes f's keys, as s, the ones in use. The caller holds mu.
+func (k *Keyring) use(f keyFile, s *keyset) {
+	k.known = f
 	k.set.Store(s)
-	return nil
 }
 
 func (k *Keyring) now() time.Time {

@@ -668,6 +668,7 @@ func TestStorageThatHangs(t *testing.T) {
 			if took := time.Since(begun); took != reloadPause {
 				t.Errorf("took %v, want %v", took, reloadPause)
 			}
+			time.Sleep(storagePatience) // the look gives up
 		})
 	})
 	for _, call := range []string{"Load", "Lock", "Store", "Unlock"} {
@@ -844,5 +845,38 @@ func TestEvery(t *testing.T) {
 		if got := (&Keyring{Rotate: rotate}).Every(); got != want {
 			t.Errorf("rotate %v: %v, want %v", rotate, got, want)
 		}
+	}
+}
+
+// A storage that was emptied or not mounted must not sign everybody out: the keys in use stay, and are
+// written back.
+func TestKeysThatVanishFromStorage(t *testing.T) {
+	s, c := newFakeStorage(), newClock()
+	k := newKeyring(t, s, c, algHS256)
+	ss := newSessions(k)
+	token, sealed := mustSign(t, ss, newSession(k)), mustSeal(t, k, "login", "x")
+	delete(s.files, keysPath)
+	if err := k.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !verifies(t, ss, token) || !opens(t, k, "login", sealed) {
+		t.Error("the keys in use were dropped")
+	}
+	if err := k.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other := newKeyring(t, s, c, algHS256)
+	if !verifies(t, newSessions(other), token) || !opens(t, other, "login", sealed) {
+		t.Error("the keys were not written back")
+	}
+}
+
+// Maintain on a storage that nobody has used yet writes nothing.
+func TestMaintainBeforeFirstUse(t *testing.T) {
+	s := newFakeStorage()
+	k := newKeyring(t, s, newClock(), algHS256)
+	k.Live(time.Hour)
+	if err := k.Maintain(t.Context()); err != nil || len(s.files) > 0 {
+		t.Errorf("%v, wrote %d files", err, len(s.files))
 	}
 }

@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -132,8 +133,8 @@ func TestRevocationThatCannotBeWritten(t *testing.T) {
 func TestRevokeOutlivesItsRequest(t *testing.T) {
 	s := newFakeStorage()
 	r, id := newRevocations(s), newID()
-	ctx, cancel := withCancelled(t)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
 	must(t, r.Revoke(ctx, id, time.Now().Add(time.Hour)))
 	if len(s.names()) != 1 {
 		t.Errorf("%v", s.names())
@@ -336,15 +337,15 @@ func TestJunkInTheFolderIsIgnored(t *testing.T) {
 		s.files[path.Join(dir, name)] = []byte("junk")
 	}
 	s.files[path.Join(revokedPath, "junk")] = nil
-	real := newID()
-	s.files[path.Join(dir, fmt.Sprintf("%d-%s", until, real))] = nil
+	genuine := newID()
+	s.files[path.Join(dir, fmt.Sprintf("%d-%s", until, genuine))] = nil
 	before := s.names()
 	r := newRevocations(s)
 	must(t, r.Load(t.Context()))
 	must(t, r.Look(t.Context()))
 	must(t, r.Prune(t.Context()))
 	wantRevoked(t, r, id, false)
-	wantRevoked(t, r, real, true)
+	wantRevoked(t, r, genuine, true)
 	if len(r.Known.until) != 1 {
 		t.Errorf("known: %v", r.Known.until)
 	}

@@ -1,0 +1,292 @@
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
+)
+
+// reloads a gateway may get in the middle of logins: good ones, and ones that are refused while they are
+// provisioned or validated.
+func reloads(w *world, caddyfile func(string) string) map[string]string {
+	good := caddyfile("")
+	return map[string]string{
+		"a good one":                     good,
+		"one with another size of store": strings.Replace(good, "wechat {", "wechat {\n store memory 8MiB\n", 1),
+		"one refused in Provision":       strings.Replace(good, "auth.example.com {", "bad.example.com {\n wechat_broker\n}\nauth.example.com {", 1),
+		"one refused by another module":  strings.Replace(good, "auth.example.com {", "auth.example.com {\n root * {env.NO_SUCH}\n tls /no/such.pem /no/such.key\n", 1),
+	}
+}
+
+// A reload between any two steps of a login loses nothing, and refused ones change nothing.
+func TestReloadInTheMiddleOfALogin(t *testing.T) {
+	worlds := map[string]func(*testing.T, string) *world{"on the bound domain": singleWorld, "across domains": crossWorld}
+	for where, make := range worlds {
+		t.Run(where, func(t *testing.T) {
+			w := make(t, "")
+			page, caddyfile := authPage, w.single
+			if where == "across domains" {
+				page, caddyfile = shopPage, w.cross
+			}
+			c := w.client()
+			for name, next := range reloads(w, caddyfile) {
+				t.Run(name, func(t *testing.T) {
+					callback, cookies := begin(t, w, c, page)
+					mustReload(t, w, name, next)
+					if where == "across domains" {
+						callback = siteCallback(t, c, callback) // the ticket waits over the next reload
+						mustReload(t, w, name, next)
+					}
+					token := follow(t, c, callback, cookies)
+					if token == "" {
+						t.Fatal("the login was lost")
+					}
+					mustReload(t, w, name, next)
+					if resp, _ := get(t, c, page, pageHeader(holding(token))); resp.StatusCode != 200 {
+						t.Errorf("the session was lost: %d", resp.StatusCode)
+					}
+				})
+			}
+		})
+	}
+}
+
+func mustReload(t *testing.T, w *world, name, caddyfile string) {
+	t.Helper()
+	out, err := w.reload(caddyfile)
+	if refused := strings.Contains(name, "refused"); refused != (err != nil) {
+		t.Fatalf("reload: %v\n%s", err, out)
+	}
+}
+
+func TestReloadsUnderLoadLoseNobody(t *testing.T) {
+	w := crossWorld(t, "")
+	c := w.client()
+	token := signIn(t, w, c, shopPage)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				resp, body := get(t, c, shopPage, pageHeader(holding(token)))
+				if resp.StatusCode != 200 || readSeen(t, []byte(body)).Header.Get("X-Wechat-Openid") == "" {
+					t.Errorf("a session was lost: %d", resp.StatusCode)
+					return
+				}
+				if signIn(t, w, c, shopPage) == "" {
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		for name, next := range reloads(w, w.cross) {
+			mustReload(t, w, name, next)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// SIGKILL loses no session, no revocation and no login that waits for WeChat.
+func TestKillAndStart(t *testing.T) {
+	both(t, "", func(t *testing.T, w *world, page string) {
+		caddyfile, err := os.ReadFile(filepath.Join(w.dir, "Caddyfile"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := w.client()
+		kept, ended := signIn(t, w, c, page), signIn(t, w, c, page)
+		callback, cookies := begin(t, w, c, page)
+		logout(t, c, page, ended)
+		w.kill()
+		w.start(string(caddyfile))
+		c = w.client()
+		if resp, _ := get(t, c, page, pageHeader(holding(kept))); resp.StatusCode != 200 {
+			t.Errorf("a session was lost: %d", resp.StatusCode)
+		}
+		if resp, _ := get(t, c, page, pageHeader(holding(ended))); resp.StatusCode != 302 {
+			t.Errorf("a session that had ended lives again: %d", resp.StatusCode)
+		}
+		if follow(t, c, callback, cookies) == "" {
+			t.Error("a login was lost")
+		}
+	})
+}
+
+func logout(t *testing.T, c *http.Client, page, token string) {
+	t.Helper()
+	origin, _, _ := strings.Cut(strings.TrimPrefix(page, "https://"), "/")
+	h := with(formPost, "Origin", "https://"+origin, "Sec-Fetch-Site", "same-origin")
+	h.Del("Cookie")
+	for _, ck := range holding(token) {
+		h.Add("Cookie", ck.Name+"="+ck.Value)
+	}
+	resp, body := do(t, c, "POST", "https://"+origin+"/_wechat/logout", h, nil)
+	if resp.StatusCode != 303 {
+		t.Fatalf("logout answered %d\n%.500s", resp.StatusCode, body)
+	}
+}
+
+// Two gateways that share their storage share keys and revocations: each serves the other's sessions.
+func TestGatewaysThatShareStorage(t *testing.T) {
+	w := singleWorld(t, "")
+	other := &world{gateway: newGateway(t), sim: w.sim, up: w.up}
+	other.start(strings.Replace(other.single(""), other.dir+"/storage", w.dir+"/storage", 1))
+	c, d := w.client(), other.clientTrusting(w.roots())
+	token := signIn(t, w, c, authPage)
+	if resp, _ := get(t, d, authPage, pageHeader(holding(token))); resp.StatusCode != 200 {
+		t.Fatalf("the other gateway does not know the session: %d", resp.StatusCode)
+	}
+	callback, cookies := begin(t, w, c, authPage)
+	if follow(t, d, callback, cookies) == "" {
+		t.Error("a login begun at one gateway does not end at the other")
+	}
+	logout(t, c, authPage, token)
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		resp, _ := get(t, d, authPage, pageHeader(holding(token)))
+		if resp.StatusCode == 302 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("a logout did not reach the other gateway within 5 s")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// A logout that cannot be written clears the cookie, and says so with 500.
+func TestLogoutThatCannotBeWritten(t *testing.T) {
+	w := singleWorld(t, "")
+	c := w.client()
+	token := signIn(t, w, c, authPage)
+	blocked := filepath.Join(w.dir, "storage", "wechat", "revoked")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := with(formPost, "Origin", "https://auth.example.com", "Sec-Fetch-Site", "same-origin")
+	h.Set("Cookie", "__Host-wechat_session="+token)
+	resp, _ := do(t, c, "POST", "https://auth.example.com/_wechat/logout", h, nil)
+	if resp.StatusCode != 500 || !strings.Contains(resp.Header.Get("Set-Cookie"), "__Host-wechat_session=;") {
+		t.Errorf("status %d, cookies %q", resp.StatusCode, resp.Header["Set-Cookie"])
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	logout(t, c, authPage, token)
+}
+
+// Keys that cannot be made: a 502 page and a line in the log, and nobody is let in. Once they can, logins go on.
+func TestKeysThatCannotBeMade(t *testing.T) {
+	g := newGateway(t)
+	w := &world{gateway: g, sim: newSimulator(t, boundDomain), up: newUpstream(t)}
+	if err := os.MkdirAll(filepath.Join(g.dir, "storage"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	blocked := filepath.Join(g.dir, "storage", "wechat")
+	w.start(w.single(""))
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := w.client()
+	resp, _ := get(t, c, authPage, pageHeader(nil))
+	if resp.StatusCode != 502 || len(resp.Header["Set-Cookie"]) > 0 || !strings.Contains(w.log.String(), "logins do not work") {
+		t.Errorf("status %d %v", resp.StatusCode, resp.Header)
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(15 * time.Second)
+	for {
+		if resp, _ := get(t, c, authPage, pageHeader(nil)); resp.StatusCode == 302 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("logins do not go on")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// Keys that cannot be read at the start are a refusal that says what to see to.
+func TestKeysThatCannotBeReadRefuseTheStart(t *testing.T) {
+	g := newGateway(t)
+	w := &world{gateway: g, sim: newSimulator(t, boundDomain), up: newUpstream(t)}
+	if err := os.MkdirAll(filepath.Join(g.dir, "storage", "wechat", "keys.json"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	out, err := g.validate(w.single(""))
+	if err == nil || !strings.Contains(out, "keys cannot be read") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A started login leaves nothing on the server: its memory is flat.
+func TestStartedLoginsCostNoMemory(t *testing.T) {
+	if testing.Short() || raceEnabled {
+		t.Skip("measured without -race: go test ./integration -run StartedLogins")
+	}
+	w := singleWorldQuiet(t)
+	c := w.client()
+	start := func(n int) {
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range n / 8 {
+					if resp, _ := get(t, c, authPage, pageHeader(nil)); resp.StatusCode != 302 {
+						t.Errorf("status %d", resp.StatusCode)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+	}
+	start(20_000) // the heap grows to its working size
+	before := w.resident()
+	start(100_000)
+	after := w.resident()
+	t.Logf("resident: %d KiB before, %d KiB after 100,000 started logins", before, after)
+	if after > before+before/4 {
+		t.Errorf("100,000 started logins took %d KiB", after-before)
+	}
+}
+
+// singleWorldQuiet is a single world without its debug log.
+func singleWorldQuiet(t *testing.T) *world {
+	t.Helper()
+	return newWorld(t, wechattest.Account{Domains: []string{"auth.example.com"}}, func(w *world) string {
+		s := w.single("")
+		return strings.Replace(strings.Replace(s, "\tdebug\n", "", 1), "level DEBUG", "level INFO", 1)
+	})
+}
+
+// resident returns the gateway's resident set in KiB.
+func (g *gateway) resident() int {
+	g.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	if err != nil {
+		g.t.Skipf("no /proc: %v", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kib); err == nil {
+			return kib
+		}
+	}
+	g.t.Fatal("no VmRSS")
+	return 0
+}
