@@ -2,11 +2,7 @@ package caddymodule
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -181,82 +177,4 @@ func (p *appParser) sessionKey(d *caddyfile.Dispenser) error {
 		func() error { return b.place(key.checkRotate(), "rotate") },
 		func() error { return b.place(key.check(), "secret") },
 	)
-}
-
-// options are the options of a block by their names. Each reads its values and its own block; d stands on its name.
-type options map[string]readOption
-
-// block is a block of the Caddyfile while it is read.
-type block struct {
-	name  string
-	at    caddyfile.Dispenser            // where the block's own name stands
-	many  []string                       // the options that may repeat
-	seen  map[string]caddyfile.Dispenser // where the others stand, the last of those that repeat
-	last  string                         // the option that was read last
-	later error                          // the first part that is not available yet
-}
-
-// newBlock begins the block whose name d stands on.
-func newBlock(d *caddyfile.Dispenser, name string, many ...string) *block {
-	return &block{name: name, at: *d, many: many, seen: map[string]caddyfile.Dispenser{}}
-}
-
-// read reads the block that begins behind d. After each option, available says whether it can be had yet.
-func (b *block) read(d *caddyfile.Dispenser, known options, available func() error) error {
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		name, at := d.Val(), *d
-		if err := b.accept(name, known); err != nil {
-			return placeAt(at, err)
-		}
-		b.seen[name], b.last = at, name
-		if err := known[name](d); err != nil {
-			return placeAt(at, err)
-		}
-		if available != nil && b.later == nil {
-			b.later = placeAt(at, available())
-		}
-	}
-	return nil
-}
-
-func (b *block) accept(name string, known options) error {
-	_, ok := known[name]
-	_, doubled := b.seen[name]
-	switch {
-	case name == "{" || name == "}":
-		return fmt.Errorf("%s takes no block; remove it and its braces", b.last)
-	case !ok:
-		return fmt.Errorf("unknown option %q; %s has: %s", name, b.name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
-	case doubled && !slices.Contains(b.many, name):
-		return fmt.Errorf("doubled option %s; keep one", name)
-	}
-	return nil
-}
-
-// finish checks the block as a whole. Only a block without a mistake is refused for what is not available yet.
-func (b *block) finish(check func() error) error {
-	if err := b.place(check()); err != nil {
-		return err
-	}
-	return b.later
-}
-
-// place adds to err the file and line of the option that it is about, or of the block.
-func (b *block) place(err error, option ...string) error {
-	for _, name := range option {
-		if at, ok := b.seen[name]; ok {
-			return placeAt(at, err)
-		}
-	}
-	return placeAt(b.at, err)
-}
-
-// placed is an error that says its file and line.
-type placed struct{ error }
-
-func placeAt(at caddyfile.Dispenser, err error) error {
-	if _, ok := errors.AsType[placed](err); ok || err == nil {
-		return err
-	}
-	return placed{at.WrapErr(err)}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/dgraph-io/ristretto/v2"
 
 	"github.com/caddy-wechat/caddy-wechat/ticket"
@@ -15,11 +16,14 @@ type liveSession struct {
 	token    string
 	audience string    // the origin it was verified for
 	values   [6]string // of the identity headers
-	openID   any       // for the placeholder, boxed once
+	openID   any       // for the placeholder, boxed once; so is the function for the others
+	provide  caddy.ReplacerFunc
 }
 
 func newLiveSession(token, audience string, s ticket.Session) *liveSession {
-	return &liveSession{Session: s, token: token, audience: audience, values: identityValues(s.Identity), openID: s.OpenID}
+	live := &liveSession{Session: s, token: token, audience: audience, values: identityValues(s.Identity), openID: s.OpenID}
+	live.provide = live.placeholder
+	return live
 }
 
 // sessionCache remembers verified sessions by their whole token. A miss costs a verification, never a

@@ -112,20 +112,22 @@ func (n *cookieNames) hideCookies(h http.Header) {
 }
 
 func (n *cookieNames) hideIn(line string) string {
-	var parts []string
-	dropped := false
-	for part := range strings.SplitSeq(line, ";") {
+	var kept []byte // nil as long as nothing was dropped
+	for start, rest := 0, line; start < len(line); start = len(line) - len(rest) {
+		var part string
+		part, rest, _ = strings.Cut(rest, ";")
 		name, _, _ := strings.Cut(part, "=")
-		if n.ours(trimSpace(name)) {
-			dropped = true
-			continue
+		switch ours := n.ours(trimSpace(name)); {
+		case ours && kept == nil:
+			kept = append(make([]byte, 0, len(line)), line[:start]...)
+		case !ours && kept != nil:
+			kept = append(append(kept, part...), ';')
 		}
-		parts = append(parts, part)
 	}
-	if !dropped {
+	if kept == nil {
 		return line
 	}
-	return strings.TrimPrefix(strings.Join(parts, ";"), " ")
+	return strings.TrimPrefix(strings.TrimSuffix(string(kept), ";"), " ")
 }
 
 // trimSpace removes what may stand around a cookie's name and value.

@@ -80,12 +80,18 @@ func hasFormBody(r *http.Request) bool {
 	return false
 }
 
-// original returns the method and URL as the browser sent them, before rewrite, try_files and handle_path.
-func original(r *http.Request) *http.Request {
+// asSent is a request's line as the browser sent it, before rewrite, try_files and handle_path.
+type asSent struct {
+	Method     string
+	URL        *url.URL
+	RequestURI string
+}
+
+func original(r *http.Request) asSent {
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		return &orig
+		return asSent{orig.Method, orig.URL, orig.RequestURI}
 	}
-	return r
+	return asSent{r.Method, r.URL, r.RequestURI}
 }
 
 // maxReturn bounds a return path, in bytes.

@@ -21,8 +21,10 @@ type visit struct {
 // the user is. Later handlers of the same request, in error routes too, get the same visit, because by
 // then the cookies are gone.
 func (s *site) visit(r *http.Request) *visit {
-	if v, ok := caddyhttp.GetVar(r.Context(), s.varKey()).(*visit); ok {
-		return v
+	if len(s.auths) > 1 {
+		if v, ok := caddyhttp.GetVar(r.Context(), s.visitKey).(*visit); ok {
+			return v
+		}
 	}
 	v := &visit{site: s, origin: s.originOf(r)}
 	names := &s.hidden
@@ -40,13 +42,10 @@ func (s *site) visit(r *http.Request) *visit {
 		v.session.setPlaceholders(r)
 	}
 	if len(s.auths) > 1 {
-		caddyhttp.SetVar(r.Context(), s.varKey(), v)
+		caddyhttp.SetVar(r.Context(), s.visitKey, v)
 	}
 	return v
 }
-
-// varKey is where a request's visit is kept, for this site alone.
-func (s *site) varKey() string { return s.visitKey }
 
 // recognise returns the session that r's cookie stands for. Two different cookies of one name mean that
 // one was tossed in by somebody else; they count only if exactly one of them is a session.
@@ -105,7 +104,7 @@ func (s *liveSession) setPlaceholders(r *http.Request) {
 		return
 	}
 	repl.Set("http.auth.user.id", s.openID)
-	repl.Map(s.placeholder)
+	repl.Map(s.provide)
 }
 
 func (s *liveSession) placeholder(key string) (any, bool) {

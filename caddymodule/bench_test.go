@@ -1,0 +1,232 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
+)
+
+// provision loads a Caddyfile as `caddy validate` does, and returns its wechat app.
+func provision(tb testing.TB, caddyfile string) *App {
+	tb.Helper()
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var cfg caddy.Config
+	if err := json.Unmarshal(adapted, &cfg); err != nil {
+		tb.Fatal(err)
+	}
+	ctx, err := caddy.ProvisionContext(&cfg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := ctx.App("http"); err != nil {
+		tb.Fatal(err)
+	}
+	app, err := ctx.App("wechat")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return app.(*App)
+}
+
+// signedInAuth returns the handler of a site, and the token of somebody who is signed in there.
+func signedInAuth(tb testing.TB) (*Auth, string) {
+	tb.Helper()
+	app := provision(tb, `{
+		storage file_system `+tb.TempDir()+`
+		wechat {
+			account {
+				app_id wx0123456789abcdef
+				app_secret {$HOME}
+			}
+		}
+	}
+	http://shop.example.org {
+		wechat_auth
+	}`)
+	for _, s := range app.sites {
+		o := s.newOrigin("http://shop.example.org", "", false)
+		session := ticket.Session{
+			Identity: ticket.Identity{OpenID: "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", AppID: "wx0123456789abcdef", Scope: ticket.ScopeBase},
+			ID:       ticket.SessionID(ticket.NewLoginID()), AuthTime: time.Now(),
+		}
+		token, _, err := o.sessions.Sign(tb.Context(), session)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return s.auths[0], token
+	}
+	tb.Fatal("no site")
+	return nil, ""
+}
+
+// request is what a signed-in browser sends; serve hands it to a handler as Caddy does, with its header
+// put back to what was sent.
+type benchRequest struct {
+	r      *http.Request
+	header http.Header
+	cookie string
+}
+
+func newBenchRequest(tb testing.TB, token string) *benchRequest {
+	tb.Helper()
+	b := &benchRequest{cookie: "theme=dark; wechat_session=" + token + "; PHPSESSID=0123456789abcdef"}
+	if token == "" {
+		b.cookie = "theme=dark; PHPSESSID=0123456789abcdef"
+	}
+	r := httptest.NewRequest("GET", "/member/", nil)
+	r.Host = "shop.example.org"
+	for name, value := range map[string]string{
+		"User-Agent": "MicroMessenger", "Accept": "text/html", "Accept-Language": "zh-CN", "Accept-Encoding": "gzip",
+		"Referer": "https://shop.example.org/", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document",
+	} {
+		r.Header.Set(name, value)
+	}
+	r.Header["Cookie"] = []string{b.cookie}
+	ctx := context.WithValue(tb.Context(), http.LocalAddrContextKey, &net.TCPAddr{Port: 80})
+	b.r = caddyhttp.PrepareRequest(r.WithContext(ctx), caddy.NewReplacer(), nil, nil)
+	return b
+}
+
+func (b *benchRequest) serve(tb testing.TB, h caddyhttp.MiddlewareHandler, w http.ResponseWriter, next caddyhttp.Handler) {
+	lines := b.r.Header["Cookie"]
+	if len(lines) == 0 {
+		lines = make([]string, 1)
+		b.r.Header["Cookie"] = lines
+	}
+	lines[0] = b.cookie
+	if err := h.ServeHTTP(w, b.r, next); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+type emptyHandler struct{}
+
+func (emptyHandler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return next.ServeHTTP(w, r)
+}
+
+func warm(tb testing.TB) (*Auth, *benchRequest) {
+	tb.Helper()
+	a, token := signedInAuth(tb)
+	b := newBenchRequest(tb, token)
+	identity := ""
+	see := caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+		identity = r.Header.Get("X-Wechat-Openid")
+		return nil
+	})
+	b.serve(tb, a, httptest.NewRecorder(), see)
+	a.site.app.gateway.cache.cache.Wait()
+	if identity == "" {
+		tb.Fatal("not signed in")
+	}
+	return a, b
+}
+
+var done = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
+
+// BenchmarkHandler: what a request pays in wechat_auth, beside a handler that does nothing.
+func BenchmarkHandler(b *testing.B) {
+	b.Run("empty", func(b *testing.B) {
+		_, req := warm(b)
+		w := httptest.NewRecorder()
+		b.ReportAllocs()
+		for b.Loop() {
+			req.serve(b, emptyHandler{}, w, done)
+		}
+	})
+	b.Run("signed in, warm", func(b *testing.B) {
+		a, req := warm(b)
+		w := httptest.NewRecorder()
+		b.ReportAllocs()
+		for b.Loop() {
+			req.serve(b, a, w, done)
+		}
+	})
+	b.Run("signed in, cold", func(b *testing.B) {
+		a, req := warm(b)
+		w := httptest.NewRecorder()
+		b.ReportAllocs()
+		for b.Loop() {
+			a.site.app.gateway.cache.cache.Clear()
+			req.serve(b, a, w, done)
+		}
+	})
+	b.Run("anonymous on a public path", func(b *testing.B) {
+		a, _ := warm(b)
+		a.Public = caddyhttp.MatchPath{"/member/*"}
+		req := newBenchRequest(b, "")
+		w := httptest.NewRecorder()
+		b.ReportAllocs()
+		for b.Loop() {
+			req.serve(b, a, w, done)
+		}
+	})
+}
+
+// A warm request checks no signature: with the keys taken away it still passes.
+func TestWarmRequestChecksNoSignature(t *testing.T) {
+	a, b := warm(t)
+	for _, o := range a.site.origins {
+		o.sessions.Keys = &ticket.Keyring{}
+	}
+	passed := false
+	b.serve(t, a, httptest.NewRecorder(), caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+		passed = true
+		return nil
+	}))
+	if !passed {
+		t.Error("a warm request was refused")
+	}
+}
+
+// But it is refused once the session was revoked, or its time has come.
+func TestWarmSessionEnds(t *testing.T) {
+	a, b := warm(t)
+	w := httptest.NewRecorder()
+	var live *liveSession
+	for _, o := range a.site.origins {
+		live = o.session(b.r, o.cookies.readCookies(withCookies(b.cookie)).session[0])
+	}
+	if live == nil {
+		t.Fatal("not signed in")
+	}
+	if a.site.app.gateway.cache.get(live.token, live.audience, live.AppID, live.Expires) != nil {
+		t.Error("an expired session is served from memory")
+	}
+	if err := a.site.app.gateway.revoked.Revoke(t.Context(), live.ID, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	b.serve(t, a, w, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+		t.Error("a revoked session is served from memory")
+		return nil
+	}))
+	if w.Code != http.StatusFound {
+		t.Errorf("status %d", w.Code)
+	}
+}
+
+// Placeholders accumulate on the benchmark's one replacer; a request of its own sees each once.
+func TestWarmRequestAllocations(t *testing.T) {
+	a, b := warm(t)
+	w := httptest.NewRecorder()
+	got := testing.AllocsPerRun(200, func() { b.serve(t, a, w, done) })
+	t.Logf("%v allocations", got)
+	if got > 4 {
+		t.Errorf("%v allocations, want 4 at most", got)
+	}
+}
