@@ -24,7 +24,7 @@ type callback struct {
 func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	if v.origin == nil {
-		wrongHost(w, r)
+		a.wrongHost(w, r)
 		return
 	}
 	if isEarlyData(r) {
@@ -194,10 +194,17 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 	case out.Status != ticket.StatusOK:
 		v.endPage(w, r, v.site.loginURL(to, cb.login.Scope), out)
 	case cb.login.Restarts > 0:
-		page{Name: "cookies", Status: http.StatusBadRequest, Code: codeParameter, Action: v.site.loginURL(to, cb.login.Scope)}.write(w, r)
+		v.cookiesOff(w, r, v.site.loginURL(to, cb.login.Scope))
 	default:
 		a.beginFromPage(w, r, v, loginWish{to: to, scope: cb.login.Scope, pressed: true, restarts: cb.login.Restarts + 1})
 	}
+}
+
+// cookiesOff answers a browser that came back twice without the login's cookie.
+func (v *visit) cookiesOff(w http.ResponseWriter, r *http.Request, action string) {
+	ref := newRef()
+	v.site.logger.Warn("callback refused", zap.String("reason", "the browser keeps no cookies"), zap.String("ref", ref))
+	page{Name: "cookies", Status: http.StatusBadRequest, Code: codeParameter, Ref: ref, Action: action}.write(w, r)
 }
 
 // endSnapshot answers a snapshot visitor: their ids are virtual and their page cannot be tapped.

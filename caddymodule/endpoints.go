@@ -76,7 +76,7 @@ func (a *Auth) serveUserinfo(w http.ResponseWriter, r *http.Request, v *visit) {
 func (a *Auth) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) {
 	switch {
 	case v.origin == nil:
-		wrongHost(w, r)
+		a.wrongHost(w, r)
 	case r.Method == http.MethodPost && v.fromElsewhere(r):
 		a.refuseForeignPost(w, r)
 	case r.Method == http.MethodPost || v.fromHere(r):

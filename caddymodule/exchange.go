@@ -170,9 +170,15 @@ func (acc *account) logFailure(err error, out ticket.Outcome) {
 	if out.Status == ticket.StatusExpired {
 		level = zapcore.InfoLevel
 	}
-	if c := acc.logger.Check(level, "login failed at WeChat"); c != nil {
-		c.Write(zap.Error(err), zap.String("ref", out.Ref), zap.String("outcome", string(out.Status)))
+	c := acc.logger.Check(level, "login failed at WeChat")
+	if c == nil {
+		return
 	}
+	fields := []zap.Field{zap.Error(err), zap.String("outcome", string(out.Status)), zap.String("ref", out.Ref)}
+	if e := new(wechat.Error); errors.As(err, &e) && e.Advice() != "" {
+		fields = append(fields, zap.String("advice", e.Advice()))
+	}
+	c.Write(fields...)
 }
 
 // user returns how the log names an openid: whole at DEBUG, else as a short keyed hash.

@@ -50,7 +50,7 @@ func (a *Auth) serveLogin(w http.ResponseWriter, r *http.Request, v *visit) {
 func (a *Auth) beginFromPage(w http.ResponseWriter, r *http.Request, v *visit, wish loginWish) {
 	switch {
 	case v.origin == nil:
-		wrongHost(w, r)
+		a.wrongHost(w, r)
 	case a.OutsideWeChat == outsideDeny && !inWeChat(r):
 		a.openInWeChat(w, r, v, wish.address(a.site))
 	case wish.scope == wechat.ScopeUserInfo && !wish.pressed:
@@ -74,7 +74,7 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 	o, keys := v.origin, v.site.app.gateway.keys
 	kept, attempts := v.pending(r)
 	if attempts >= maxAttempts && !wish.retry {
-		page{Name: "attempts", Status: http.StatusTooManyRequests, Action: o.retryURL(r, wish.to, wish.scope)}.write(w, r)
+		v.tooManyAttempts(w, r, wish)
 		return
 	}
 	if wish.retry {
@@ -96,6 +96,16 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 		return
 	}
 	redirect(w, http.StatusFound, v.site.account.client.AuthorizeURL(o.redirectURI()+"?login="+sealed, wish.scope, login.ID))
+}
+
+// tooManyAttempts answers instead of another trip to WeChat: the last ones led to nothing.
+func (v *visit) tooManyAttempts(w http.ResponseWriter, r *http.Request, wish loginWish) {
+	ref := newRef()
+	v.site.logger.Warn("too many attempts: logins come back, and no signed-in request follows", zap.String("origin", v.origin.name), zap.String("ref", ref))
+	page{
+		Name: "attempts", Status: http.StatusTooManyRequests, Ref: ref,
+		Action: v.origin.retryURL(r, wish.to, wish.scope), RetryAfter: int(attemptWindow / time.Second),
+	}.write(w, r)
 }
 
 // cannot answers when a login cannot be begun or ended for a reason of the gateway's own.

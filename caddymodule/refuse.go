@@ -62,19 +62,21 @@ func (a *Auth) answerNotLoggedIn(w http.ResponseWriter, r *http.Request, v *visi
 // openInWeChat tells a browser outside WeChat where to open the page.
 func (a *Auth) openInWeChat(w http.ResponseWriter, r *http.Request, v *visit, to string) {
 	if v.origin == nil {
-		wrongHost(w, r)
+		a.wrongHost(w, r)
 		return
 	}
 	page{Name: "open", Status: http.StatusForbidden, Address: v.origin.name + to, Phone: onPhone(r), Code: codeNotInWeChat}.write(w, r)
 }
 
 // wrongHost answers where a login would start at a host that is none of the site's.
-func wrongHost(w http.ResponseWriter, r *http.Request) {
+func (a *Auth) wrongHost(w http.ResponseWriter, r *http.Request) {
 	if kindOf(r) != kindPageLoad {
 		writeJSON(w, r, http.StatusBadRequest, codeParameter, "")
 		return
 	}
-	page{Name: "error", Reason: "host", Status: http.StatusBadRequest, Code: codeParameter}.write(w, r)
+	ref := newRef()
+	a.site.logger.Warn("login refused: it would begin at a host that is none of the site's; if it is, add it: origin https://"+r.Host, zap.String("host", r.Host), zap.String("ref", ref))
+	page{Name: "error", Reason: "host", Status: http.StatusBadRequest, Code: codeParameter, Ref: ref}.write(w, r)
 }
 
 // loginURL is the address, on this site, that starts a login.

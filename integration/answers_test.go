@@ -354,3 +354,37 @@ func TestWeChatInTrouble(t *testing.T) {
 		}
 	})
 }
+
+// WeChat's own calls carry no cookie: the log names the line that lets them through.
+func TestRefusedNoticeIsLogged(t *testing.T) {
+	w := singleWorld(t, "")
+	for range 3 {
+		do(t, w.client(), "POST", "https://auth.example.com/push?signature=a&timestamp=1&nonce=b", http.Header{"User-Agent": {"Mozilla/4.0"}}, strings.NewReader("<xml/>"))
+	}
+	if n := strings.Count(w.log.String(), "let it through: public /push"); n != 1 {
+		t.Errorf("the log says it %d times", n)
+	}
+}
+
+// An operator reads why a login failed, what to do, and the reference that the user's page shows; no
+// secret, code or token stands there.
+func TestLogOfAFailedLogin(t *testing.T) {
+	w := crossWorld(t, "")
+	w.sim.Update(func(k *wechattest.Knobs) { k.Faults[wechattest.PathToken] = wechattest.Fault{Errcodes: []int{40125}} })
+	b := w.browser(w.sim, wechattest.BrowserOptions{})
+	p := open(t, b, shopPage)
+	wantStatus(t, p, http.StatusBadGateway)
+	var line map[string]any
+	for l := range strings.Lines(w.log.String()) {
+		if strings.Contains(l, "login failed at WeChat") {
+			if err := json.Unmarshal([]byte(l), &line); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ref, _ := line["ref"].(string)
+	advice, _ := line["advice"].(string)
+	if line["level"] != "error" || ref == "" || !strings.Contains(string(p.Body), ref) || !strings.Contains(advice, "app secret") || !strings.Contains(line["error"].(string), "40125") {
+		t.Errorf("the log says %v\nand the page\n%.1500s", line, p.Body)
+	}
+}
