@@ -75,7 +75,8 @@ func (a *Auth) wrongHost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ref := newRef()
-	a.site.logger.Warn("login refused: it would begin at a host that is none of the site's; if it is, add it: origin https://"+r.Host, zap.String("host", r.Host), zap.String("ref", ref))
+	a.site.logger.Warn("login refused: the host is none of the site's; if it is, list it with the option origin",
+		zap.String("host", r.Host), zap.String("ref", ref))
 	page{Name: "error", Reason: "host", Status: http.StatusBadRequest, Code: codeParameter, Ref: ref}.write(w, r)
 }
 
@@ -156,8 +157,8 @@ func (a *Auth) noticeRefused(r *http.Request) {
 	if r.Method != http.MethodPost || !looksLikeWeChatCall(r) || !a.notices.aMinute() {
 		return
 	}
-	a.site.logger.Warn("a call that looks like WeChat's own was refused for want of a login; if it is, let it through: public "+r.URL.Path,
-		zap.String("path", r.URL.Path))
+	a.site.logger.Warn("a call that looks like WeChat's own was refused for want of a login; if it is, add the line to wechat_auth",
+		zap.String("line", "public "+r.URL.Path))
 }
 
 func looksLikeWeChatCall(r *http.Request) bool {

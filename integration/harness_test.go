@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -197,6 +198,17 @@ func (g *gateway) validate(caddyfile string) (string, error) {
 	return string(out), err
 }
 
+// logged reports whether the log says text, now or within a moment: it comes through a pipe.
+func (g *gateway) logged(text string) bool {
+	for range 100 {
+		if strings.Contains(g.log.String(), text) {
+			return true
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return false
+}
+
 // stop ends Caddy in order; kill ends it at once.
 func (g *gateway) stop() { g.end(os.Interrupt) }
 
@@ -307,14 +319,19 @@ func newSimulator(t *testing.T, account wechattest.Account) *simulator {
 	return &simulator{sim, server.URL, strings.TrimPrefix(server.URL, "http://")}
 }
 
+// freePort finds a port below those that the system hands out: else a test server could get the number
+// before the gateway listens there.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 10000 + rand.IntN(20000)
+		if l, err := net.Listen("tcp", fmt.Sprintf(":%d", port)); err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 // logBuffer collects a process's output.
