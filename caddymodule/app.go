@@ -33,14 +33,16 @@ type App struct {
 	// The secret that opens the page about a login's troubles. Not available yet.
 	DebugPage string `json:"debug_page,omitempty"`
 
-	accounts map[string]*account
-	gateway  *gateway
-	sites    map[string]*site   // by siteAddress.key; written while handlers provision, read-only after
-	brokers  map[string]*Broker // by account name; likewise
-	cookies  map[string]string  // account by host and cookie name; likewise
-	logger   *zap.Logger
-	stop     context.CancelFunc
-	done     chan struct{}
+	accounts    map[string]*account
+	gateway     *gateway
+	sites       map[string]*site   // by siteAddress.key; written while handlers provision, read-only after
+	brokers     map[string]*Broker // by account name; likewise
+	cookies     map[string]string  // account by host and cookie name; likewise
+	cookieBases []string           // the sites' names for their cookies; likewise
+	named       bool               // a wechat_auth stands in a named route; likewise
+	logger      *zap.Logger
+	stop        context.CancelFunc
+	done        chan struct{}
 }
 
 func init() {

@@ -194,7 +194,7 @@ func (a *Auth) passesOutside(r *http.Request) bool {
 
 // passesGuest: with `snapshot guest` a snapshot visitor may read, without a name.
 func (a *Auth) passesGuest(r *http.Request, v *visit) bool {
-	return a.Snapshot == snapshotGuest && (r.Method == http.MethodGet || r.Method == http.MethodHead) && v.isGuest(r)
+	return a.Snapshot == snapshotGuest && v.session == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead) && v.isGuest(r)
 }
 
 // failed reports whether r is in an error route.

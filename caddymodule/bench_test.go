@@ -200,7 +200,7 @@ func TestWarmSessionEnds(t *testing.T) {
 	w := httptest.NewRecorder()
 	var live *liveSession
 	for _, o := range a.site.origins {
-		live = o.session(b.r, o.cookies.readCookies(withCookies(b.cookie)).session[0])
+		live = o.session(b.r, o.cookies.readCookies([]string{b.cookie}).session[0])
 	}
 	if live == nil {
 		t.Fatal("not signed in")

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-wechat/caddy-wechat/ticket"
 )
@@ -105,8 +106,8 @@ func (b *Broker) takeAccounts() error {
 
 // isDomainOf reports whether the account's logins come back to this site.
 func (b *Broker) isDomainOf(acc *account) bool {
-	if b.address.open && acc.test && len(acc.domains) > 0 {
-		return true
+	if b.address.open && len(acc.domains) > 0 && (acc.test || len(b.Accounts) > 0) {
+		return true // which hosts come here cannot be told; the operator says so
 	}
 	return slices.ContainsFunc(acc.domains, func(domain string) bool {
 		_, hostport, _ := strings.Cut(domain, "://")
@@ -168,11 +169,11 @@ func (b *Broker) serveCallback(w http.ResponseWriter, r *http.Request, login tic
 		w.Header().Set("Allow", http.MethodGet)
 		writeJSON(w, r, http.StatusMethodNotAllowed, codeParameter, "")
 	case isEarlyData(r):
-		page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter}.write(w, r)
+		failWith(b.logger, w, r, zapcore.InfoLevel, "callback came as early data",
+			page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter})
 	case !ok || b.accounts[login.Account] == nil:
-		ref := newRef()
-		b.logger.Warn("callback refused: its login is missing, malformed or not of this broker's accounts", zap.String("ref", ref))
-		page{Name: "error", Reason: "malformed", Status: http.StatusBadRequest, Code: codeParameter, Ref: ref}.write(w, r)
+		failWith(b.logger, w, r, zapcore.WarnLevel, "callback refused: its login is missing, malformed or not of this broker's accounts",
+			page{Name: "error", Reason: "malformed", Status: http.StatusBadRequest, Code: codeParameter})
 	default:
 		b.sendBack(w, r, login)
 	}
@@ -185,15 +186,15 @@ func (b *Broker) sendBack(w http.ResponseWriter, r *http.Request, login ticket.L
 		b.logger.Error("logins do not work: the store is away or full", zap.Error(err), zap.String("ref", out.Ref))
 	}
 	pair := "ticket=" + tkt
+	login.Outcome, login.Errcode, login.Ref = "", 0, ""
 	if out.Status != ticket.StatusOK {
-		login.Outcome, login.Ref = out.Status, out.Ref
+		login.Outcome, login.Errcode, login.Ref = out.Status, out.Errcode, out.Ref
 		pair = "error=" + string(out.Status)
 	}
 	sealed, err := b.app.gateway.keys.SealLogin(r.Context(), login)
 	if err != nil {
-		ref := newRef()
-		b.logger.Error("logins do not work", zap.Error(err), zap.String("ref", ref))
-		page{Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable, Ref: ref, RetryAfter: 5}.write(w, r)
+		failWith(b.logger, w, r, zapcore.ErrorLevel, "logins do not work",
+			page{Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable, RetryAfter: 5}, zap.Error(err))
 		return
 	}
 	redirect(w, http.StatusFound, login.Origin+login.Path+"/callback?"+pair+"&state="+login.ID+"&login="+sealed)

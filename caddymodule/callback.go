@@ -5,9 +5,12 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-wechat/caddy-wechat/ticket"
 )
@@ -28,7 +31,8 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 		return
 	}
 	if isEarlyData(r) {
-		page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter, Action: v.site.loginURL("/", "")}.write(w, r)
+		a.site.fail(w, r, zapcore.InfoLevel, "callback came as early data",
+			page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter, Action: v.site.loginURL("/", "")})
 		return
 	}
 	cb, reason := v.readCallback(r)
@@ -41,6 +45,10 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 		a.endForStranger(w, r, v, cb)
 		return
 	}
+	if pending.Ended > 0 && v.session != nil {
+		v.origin.go303(w, string(pending.Return)) // it came before, and led to a session
+		return
+	}
 	out, err := v.outcome(r.Context(), cb)
 	if err == nil {
 		pending.Ended = now().Unix()
@@ -48,7 +56,7 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 		err = v.keep(w, r, without(others, pending.ID), pending)
 	}
 	if err != nil {
-		v.cannot(w, r, pending.Return, err)
+		v.cannot(w, r, string(pending.Return), err)
 		return
 	}
 	a.end(w, r, v, cb.login.Scope, pending, out)
@@ -56,7 +64,9 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 
 // isEarlyData reports whether r came before its handshake ended: such a request can be replayed, so it
 // must not spend a code or a ticket.
-func isEarlyData(r *http.Request) bool { return r.TLS != nil && !r.TLS.HandshakeComplete }
+func isEarlyData(r *http.Request) bool {
+	return r.TLS != nil && !r.TLS.HandshakeComplete || r.Header.Get("Early-Data") == "1" // RFC 8470, by a proxy
+}
 
 // readCallback reads what must be right about a callback whoever brings it, or says what is wrong.
 func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
@@ -74,19 +84,24 @@ func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
 	return callback{login, q["code"], q["ticket"]}, ""
 }
 
-// singles returns the named parameters of a query, or false where one stands there twice: which of them
-// counts must not be a matter of taste.
+// singles returns the named parameters of a query, or false where one stands there twice or cannot be
+// read: which of them counts must not be a matter of taste. Whatever else stands there, some browsers
+// append junk, is not looked at.
 func singles(rawQuery string, names ...string) (map[string]string, bool) {
-	q, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return nil, false
-	}
 	one := make(map[string]string, len(names))
-	for _, name := range names {
-		if len(q[name]) > 1 {
+	for pair := range strings.SplitSeq(rawQuery, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if !slices.Contains(names, name) {
+			continue
+		}
+		if name == "state" {
+			value = ticket.LoginID(value) // junk stands behind it, too
+		}
+		plain, err := url.QueryUnescape(value)
+		if _, twice := one[name]; twice || err != nil {
 			return nil, false
 		}
-		one[name] = q.Get(name)
+		one[name] = plain
 	}
 	return one, true
 }
@@ -94,10 +109,10 @@ func singles(rawQuery string, names ...string) (map[string]string, bool) {
 // outcome tells how the login of this browser ended. The error says that the store is away.
 func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error) {
 	switch {
-	case cb.login.Outcome != "" && cb.login.Outcome != ticket.StatusOK:
-		return ticket.Outcome{Status: cb.login.Outcome, Ref: cb.login.Ref}, nil
 	case cb.login.ExpiredAt(now()):
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+	case cb.login.Outcome != "":
+		return ticket.Outcome{Status: cb.login.Outcome, Errcode: cb.login.Errcode, Ref: cb.login.Ref}, nil
 	case cb.tkt != "":
 		return v.redeem(ctx, cb)
 	case cb.code == "":
@@ -129,21 +144,22 @@ func (a *App) exchange(ctx context.Context, acc *account, login ticket.Login, co
 
 // end answers the browser that began the login.
 func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, scope string, pending ticket.Pending, out ticket.Outcome) {
+	to := string(pending.Return)
 	switch {
 	case out.Status == ticket.StatusOK:
 		v.signIn(w, r, pending, out)
-	case out.Status == ticket.StatusSnapshot:
-		a.endSnapshot(w, r, v, pending.Return, a.Snapshot)
 	case v.session != nil:
-		v.origin.go303(w, pending.Return)
+		v.origin.go303(w, to)
+	case out.Status == ticket.StatusSnapshot:
+		a.endSnapshot(w, r, v, to, a.Snapshot)
 	default:
-		v.endPage(w, r, v.site.loginURL(pending.Return, scope), out)
+		v.endPage(w, r, v.site.loginURL(to, scope), out)
 	}
 }
 
 // endPage says how a login ended without a session; action is the button's address.
 func (v *visit) endPage(w http.ResponseWriter, r *http.Request, action string, out ticket.Outcome) {
-	p := page{Name: "error", Action: action, Ref: out.Ref}
+	p := page{Name: "error", Action: action, Errcode: out.Errcode, Ref: out.Ref}
 	switch out.Status {
 	case ticket.StatusDenied:
 		p.Name, p.Status = "declined", http.StatusOK
@@ -152,7 +168,7 @@ func (v *visit) endPage(w http.ResponseWriter, r *http.Request, action string, o
 	default:
 		p.Reason, p.Status, p.Code = "expired", http.StatusBadRequest, codeParameter
 	}
-	p.write(w, r)
+	v.site.fail(w, r, zapcore.InfoLevel, "login ended without a session", p, zap.String("outcome", string(out.Status)))
 }
 
 // endBadly answers a callback that is none of ours. Whoever is signed in is sent on instead.
@@ -161,9 +177,9 @@ func (v *visit) endBadly(w http.ResponseWriter, r *http.Request, to, reason stri
 		v.origin.go303(w, to)
 		return
 	}
-	ref := newRef()
-	v.site.logger.Warn("callback refused", zap.String("reason", reason), zap.String("ref", ref))
-	page{Name: "error", Reason: reason, Status: http.StatusBadRequest, Code: codeParameter, Ref: ref, Action: v.site.loginURL(to, "")}.write(w, r)
+	v.site.fail(w, r, zapcore.WarnLevel, "callback refused",
+		page{Name: "error", Reason: reason, Status: http.StatusBadRequest, Code: codeParameter, Action: v.site.loginURL(to, "")},
+		zap.String("reason", reason))
 }
 
 // endForStranger answers a browser that does not hold the login's cookie: it was lost, it is switched
@@ -175,11 +191,8 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 		v.origin.go303(w, to)
 		return
 	}
-	if cb.tkt != "" {
-		cb.login.Outcome, cb.tkt = ticket.StatusOK, ""
-	}
 	out := ticket.Outcome{Status: ticket.StatusOK}
-	if cb.login.Outcome != ticket.StatusOK || cb.login.ExpiredAt(now()) {
+	if cb.tkt == "" || cb.login.ExpiredAt(now()) {
 		var err error
 		if out, err = v.outcome(r.Context(), cb); err != nil {
 			v.cannot(w, r, to, err)
@@ -202,16 +215,16 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 
 // cookiesOff answers a browser that came back twice without the login's cookie.
 func (v *visit) cookiesOff(w http.ResponseWriter, r *http.Request, action string) {
-	ref := newRef()
-	v.site.logger.Warn("callback refused", zap.String("reason", "the browser keeps no cookies"), zap.String("ref", ref))
-	page{Name: "cookies", Status: http.StatusBadRequest, Code: codeParameter, Ref: ref, Action: action}.write(w, r)
+	v.site.fail(w, r, zapcore.WarnLevel, "callback refused",
+		page{Name: "cookies", Status: http.StatusBadRequest, Code: codeParameter, Action: action},
+		zap.String("reason", "the browser keeps no cookies"))
 }
 
 // endSnapshot answers a snapshot visitor: their ids are virtual and their page cannot be tapped.
 func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to, mode string) {
 	switch mode {
 	case snapshotDeny:
-		page{Name: "denied", Status: http.StatusForbidden, Code: codeNotAllowed}.write(w, r)
+		v.site.fail(w, r, zapcore.InfoLevel, "snapshot visitor", page{Name: "denied", Status: http.StatusForbidden, Code: codeNotAllowed})
 	case snapshotGuest:
 		token, err := v.origin.sessions.SignGuest(r.Context())
 		if err != nil {
@@ -221,7 +234,7 @@ func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to,
 		v.origin.cookies.set(w, v.origin.cookies.guest, token, ticket.GuestLife)
 		v.origin.go303(w, to)
 	default:
-		page{Name: "snapshot", Status: http.StatusOK}.write(w, r)
+		v.site.fail(w, r, zapcore.InfoLevel, "snapshot visitor", page{Name: "snapshot", Status: http.StatusOK, Code: codeNotAllowed})
 	}
 }
 
@@ -229,24 +242,37 @@ func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to,
 // login's, so that a callback delivered twice leads to one session, and to none once that was ended.
 func (v *visit) signIn(w http.ResponseWriter, r *http.Request, pending ticket.Pending, out ticket.Outcome) {
 	o, g, acc := v.origin, v.site.app.gateway, v.site.account
+	to, old := string(pending.Return), v.session
 	s := ticket.Session{Identity: *out.Identity, ID: ticket.SessionID(pending.ID), AuthTime: time.UnixMilli(out.At)}
-	if g.revoked.Known.Has(s.ID) {
-		v.endPage(w, r, v.site.loginURL(pending.Return, ""), ticket.Outcome{Status: ticket.StatusExpired})
+	ended := g.revoked.Known.Has(s.ID)
+	switch {
+	case old.covers(s), ended && old != nil:
+		o.go303(w, to)
+		return
+	case ended:
+		v.endPage(w, r, v.site.loginURL(to, ""), ticket.Outcome{Status: ticket.StatusExpired})
 		return
 	}
 	token, s, err := o.sessions.Sign(r.Context(), s)
 	if err != nil {
-		v.cannot(w, r, pending.Return, err)
+		v.cannot(w, r, to, err)
 		return
 	}
-	if old := v.session; old != nil && old.ID != s.ID {
+	if old != nil && old.ID != s.ID {
 		if err := g.revoked.Revoke(r.Context(), old.ID, o.lastToken(old)); err != nil {
 			v.site.logger.Error("the session that a new login replaced could not be revoked", zap.Error(err))
 		}
 	}
 	o.cookies.set(w, o.cookies.session, token, s.Expires.Sub(now()))
 	acc.logger.Info("signed in", acc.user(s.OpenID), zap.String("scope", s.Scope), zap.String("origin", o.name))
-	o.go303(w, pending.Return)
+	o.go303(w, to)
+}
+
+// covers reports whether the session is the same user's and says more: a login for less that ends late
+// must not take the profile away.
+func (s *liveSession) covers(next ticket.Session) bool {
+	return s != nil && s.OpenID == next.OpenID && s.AppID == next.AppID &&
+		ticket.ScopeCovers(s.Scope, next.Scope) && !ticket.ScopeCovers(next.Scope, s.Scope)
 }
 
 // lastToken is when no token of a session can be alive any more.

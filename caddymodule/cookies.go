@@ -9,7 +9,7 @@ import (
 
 // cookieNames are the gateway's cookies at one origin.
 type cookieNames struct {
-	base    string // the site's name for them, as the upstream must not see them in any form
+	base    string // the site's name for them
 	session string
 	guest   string
 	login   string // a login's id stands behind it
@@ -43,9 +43,9 @@ type cookie struct{ name, value string }
 // maxLoginCookies bounds what is read of login cookies that piled up.
 const maxLoginCookies = 20
 
-// readCookies finds the gateway's cookies in r by a scan that allocates nothing where there is but a session.
-func (n *cookieNames) readCookies(r *http.Request) (own ownCookies) {
-	for _, line := range r.Header["Cookie"] {
+// readCookies finds the origin's own cookies by a scan that allocates nothing where there is but a session.
+func (n *cookieNames) readCookies(lines []string) (own ownCookies) {
+	for _, line := range lines {
 		for line != "" {
 			var part string
 			part, line, _ = strings.Cut(line, ";")
@@ -57,10 +57,6 @@ func (n *cookieNames) readCookies(r *http.Request) (own ownCookies) {
 }
 
 func (n *cookieNames) take(own *ownCookies, name, value string) {
-	if !n.ours(name) {
-		return
-	}
-	own.any = true
 	switch {
 	case name == n.session && own.session[0] == "":
 		own.session[0] = value
@@ -76,12 +72,13 @@ func (n *cookieNames) take(own *ownCookies, name, value string) {
 	}
 }
 
-// ours reports whether name is one of the gateway's on this host, prefixed or not, whatever its port.
-func (n *cookieNames) ours(name string) bool {
+// isCookieOf reports whether name is one of the gateway's cookies of that base, prefixed or not, whatever
+// its port.
+func isCookieOf(base, name string) bool {
 	if len(name) > 2 && name[0] == '_' && name[1] == '_' {
 		name = strings.TrimPrefix(strings.TrimPrefix(name, "__Host-"), "__Secure-")
 	}
-	rest, ok := strings.CutPrefix(name, n.base)
+	rest, ok := strings.CutPrefix(name, base)
 	if !ok || rest == "" {
 		return ok
 	}
@@ -94,13 +91,13 @@ func (n *cookieNames) ours(name string) bool {
 	return rest == "" || rest == "_guest" || strings.HasPrefix(rest, "_login_")
 }
 
-// hideCookies removes the gateway's cookies from what the upstream sees. All others stay byte for byte
-// and in their order.
-func (n *cookieNames) hideCookies(h http.Header) {
+// hideCookies removes the cookies of the gateway's sites from what the upstream sees, those of another
+// site on the same host too. All others stay byte for byte and in their order.
+func (a *App) hideCookies(h http.Header) {
 	lines := h["Cookie"]
 	kept := lines[:0]
 	for _, line := range lines {
-		if line = n.hideIn(line); line != "" {
+		if line = a.hideIn(line); line != "" {
 			kept = append(kept, line)
 		}
 	}
@@ -111,13 +108,13 @@ func (n *cookieNames) hideCookies(h http.Header) {
 	h["Cookie"] = kept
 }
 
-func (n *cookieNames) hideIn(line string) string {
+func (a *App) hideIn(line string) string {
 	var kept []byte // nil as long as nothing was dropped
 	for start, rest := 0, line; start < len(line); start = len(line) - len(rest) {
 		var part string
 		part, rest, _ = strings.Cut(rest, ";")
 		name, _, _ := strings.Cut(part, "=")
-		switch ours := n.ours(trimSpace(name)); {
+		switch ours := a.isOwnCookie(trimSpace(name)); {
 		case ours && kept == nil:
 			kept = append(make([]byte, 0, len(line)), line[:start]...)
 		case !ours && kept != nil:
@@ -128,6 +125,15 @@ func (n *cookieNames) hideIn(line string) string {
 		return line
 	}
 	return strings.TrimPrefix(strings.TrimSuffix(string(kept), ";"), " ")
+}
+
+func (a *App) isOwnCookie(name string) bool {
+	for _, base := range a.cookieBases {
+		if isCookieOf(base, name) {
+			return true
+		}
+	}
+	return false
 }
 
 // trimSpace removes what may stand around a cookie's name and value.

@@ -39,7 +39,7 @@ func TestReadCookiesFindsOwnOnes(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			own := c.names.readCookies(withCookies(c.lines...))
+			own := c.names.readCookies(c.lines)
 			if own.session != c.want || own.more != c.more {
 				t.Errorf("got %q more=%v, want %q more=%v", own.session, own.more, c.want, c.more)
 			}
@@ -49,7 +49,7 @@ func TestReadCookiesFindsOwnOnes(t *testing.T) {
 
 func TestReadCookiesIsBounded(t *testing.T) {
 	n := newCookieNames("wechat_session", "", true)
-	own := n.readCookies(withCookies(strings.Repeat("__Host-wechat_session_login_x=1; ", 1000)))
+	own := n.readCookies([]string{strings.Repeat("__Host-wechat_session_login_x=1; ", 1000)})
 	if len(own.logins) != maxLoginCookies {
 		t.Errorf("%d login cookies were kept", len(own.logins))
 	}
@@ -57,14 +57,14 @@ func TestReadCookiesIsBounded(t *testing.T) {
 
 func TestReadCookiesAllocatesNothing(t *testing.T) {
 	n := newCookieNames("wechat_session", "", true)
-	r := withCookies("a=1; PHPSESSID=abc; __Host-wechat_session=tok; theme=dark")
-	if got := testing.AllocsPerRun(100, func() { n.readCookies(r) }); got > 0 {
+	lines := []string{"a=1; PHPSESSID=abc; __Host-wechat_session=tok; theme=dark"}
+	if got := testing.AllocsPerRun(100, func() { n.readCookies(lines) }); got > 0 {
 		t.Errorf("%v allocations", got)
 	}
 }
 
 func TestHideCookiesLeavesTheOthersByteForByte(t *testing.T) {
-	n := newCookieNames("wechat_session", "", true)
+	app := &App{cookieBases: []string{"wechat_session", "other"}}
 	cases := []struct{ in, want []string }{
 		{[]string{"a=1; __Host-wechat_session=x; b=2"}, []string{"a=1; b=2"}},
 		{[]string{"__Host-wechat_session=x; b=2"}, []string{"b=2"}},
@@ -73,10 +73,11 @@ func TestHideCookiesLeavesTheOthersByteForByte(t *testing.T) {
 		{[]string{"__Host-wechat_session_login_0123=x; wechat_session_guest=y; wechat_session_8443=z; __Host-wechat_session_8443_login_1=q"}, nil},
 		{[]string{"wechat_sessions=1; wechat_session_id=2; my_wechat_session=3"}, []string{"wechat_sessions=1; wechat_session_id=2; my_wechat_session=3"}},
 		{[]string{"a=1; "}, []string{"a=1; "}},
+		{[]string{"a=1; __Host-other_8443=another site's; b=2"}, []string{"a=1; b=2"}},
 	}
 	for _, c := range cases {
 		r := withCookies(c.in...)
-		n.hideCookies(r.Header)
+		app.hideCookies(r.Header)
 		if got := r.Header["Cookie"]; !reflect.DeepEqual([]string(got), c.want) && len(got)+len(c.want) > 0 {
 			t.Errorf("%q became %q, want %q", c.in, got, c.want)
 		}

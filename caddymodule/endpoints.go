@@ -4,9 +4,11 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // serveOwn answers what is the gateway's own: the endpoints under the site's path, and the account's
@@ -24,8 +26,8 @@ func (a *Auth) serveOwn(w http.ResponseWriter, r *http.Request, v *visit) bool {
 	switch {
 	case serve == nil:
 		writeJSON(w, r, http.StatusNotFound, codeParameter, "")
-	case !strings.Contains(methods, r.Method):
-		w.Header().Set("Allow", methods)
+	case !slices.Contains(methods, r.Method):
+		w.Header().Set("Allow", strings.Join(methods, ", "))
 		writeJSON(w, r, http.StatusMethodNotAllowed, codeParameter, "")
 	default:
 		serve(w, r, v)
@@ -34,24 +36,25 @@ func (a *Auth) serveOwn(w http.ResponseWriter, r *http.Request, v *visit) bool {
 }
 
 // endpoint returns what answers under the site's path, and to which methods.
-func (a *Auth) endpoint(name string) (serve func(http.ResponseWriter, *http.Request, *visit), methods string) {
+func (a *Auth) endpoint(name string) (serve func(http.ResponseWriter, *http.Request, *visit), methods []string) {
+	reading := []string{http.MethodGet, http.MethodHead}
 	switch name {
 	case "login":
-		return a.serveLogin, "GET, HEAD"
+		return a.serveLogin, reading
 	case "callback":
-		return a.serveCallback, "GET"
+		return a.serveCallback, reading[:1] // a link preview's HEAD spends nothing
 	case "userinfo":
-		return a.serveUserinfo, "GET, HEAD"
+		return a.serveUserinfo, reading
 	case "logout":
-		return a.serveLogout, "GET, POST"
+		return a.serveLogout, []string{http.MethodGet, http.MethodPost}
 	case "bye":
-		return a.serveBye, "GET, HEAD"
+		return a.serveBye, reading
 	case "jwks.json":
 		if a.site.app.gateway.keys.JWKS() != nil {
-			return a.serveJWKS, "GET, HEAD"
+			return a.serveJWKS, reading
 		}
 	}
-	return nil, ""
+	return nil, nil
 }
 
 // serveUserinfo is GET <path>/userinfo: the identity as JSON.
@@ -82,7 +85,11 @@ func (a *Auth) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) {
 	case r.Method == http.MethodPost || v.fromHere(r):
 		a.logout(w, r, v)
 	default:
-		page{Name: "logout", Status: http.StatusOK, Action: a.site.path + "/logout"}.write(w, r)
+		action := a.site.path + "/logout"
+		if to := original(r).URL.Query().Get("return"); to != "" {
+			action += "?return=" + url.QueryEscape(a.site.returnPath(to))
+		}
+		page{Name: "logout", Status: http.StatusOK, Action: action}.write(w, r)
 	}
 }
 
@@ -116,9 +123,8 @@ func (a *Auth) logout(w http.ResponseWriter, r *http.Request, v *visit) {
 	o.cookies.clear(w, o.cookies.guest)
 	if v.session != nil {
 		if err := a.site.app.gateway.revoked.Revoke(r.Context(), v.session.ID, o.lastToken(v.session)); err != nil {
-			ref := newRef()
-			a.site.logger.Error("a logout could not be recorded; the session lives on where its cookie was copied to", zap.Error(err), zap.String("ref", ref))
-			page{Name: "error", Reason: "storage", Status: http.StatusInternalServerError, Ref: ref, Action: a.site.path + "/bye"}.write(w, r)
+			a.site.fail(w, r, zapcore.ErrorLevel, "a logout could not be recorded; the session lives on where its cookie was copied to",
+				page{Name: "error", Reason: "storage", Status: http.StatusInternalServerError, Code: codeUnavailable, Action: a.site.path + "/bye"}, zap.Error(err))
 			return
 		}
 		a.site.account.logger.Info("signed out", a.site.account.user(v.session.OpenID), zap.String("origin", o.name))

@@ -104,6 +104,9 @@ func (acc *account) exchange(ctx context.Context, code, scope string) ticket.Out
 	out := ticket.Outcome{Status: status}
 	if err != nil {
 		out.Status, out.Ref = statusOf(err), newRef()
+		if e := new(wechat.Error); errors.As(err, &e) {
+			out.Errcode = e.Code
+		}
 		acc.logFailure(err, out)
 	}
 	return out
@@ -122,7 +125,8 @@ func (acc *account) identify(ctx context.Context, code, scope string) (ticket.Id
 		return ticket.Identity{}, "", fmt.Errorf("%w: asked for %s, got %q", errLesserScope, scope, id.Scope)
 	}
 	if scope != wechat.ScopeUserInfo {
-		return id, ticket.StatusOK, nil // WeChat gives base logins no unionid worth keeping
+		id.Scope = wechat.ScopeBase // WeChat may name more, but no profile was read
+		return id, ticket.StatusOK, nil
 	}
 	user, err := acc.client.UserInfo(ctx, token.AccessToken, token.OpenID)
 	if err != nil {

@@ -1,11 +1,14 @@
 package caddymodule
 
 import (
+	"bytes"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-wechat/caddy-wechat/ticket"
 	"github.com/caddy-wechat/caddy-wechat/wechat"
@@ -25,6 +28,7 @@ const (
 	attemptWindow = time.Minute //
 	keepLogins    = 5           // login cookies a browser keeps, and
 	keepBytes     = 8 << 10     // their bytes in all: Caddy refuses headers over about 20 KB
+	maxCookie     = 4096        // bytes of a cookie's name and value that browsers keep
 	maxReturnSeal = 60          // bytes of a return path that travels in the URL
 )
 
@@ -89,7 +93,7 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 	}
 	sealed, err := keys.SealLogin(r.Context(), login)
 	if err == nil {
-		err = v.keep(w, r, kept, ticket.Pending{ID: login.ID, Return: wish.to, Started: login.Started})
+		err = v.keep(w, r, kept, ticket.Pending{ID: login.ID, Return: []byte(wish.to), Started: login.Started})
 	}
 	if err != nil {
 		v.cannot(w, r, wish.to, err)
@@ -100,22 +104,18 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 
 // tooManyAttempts answers instead of another trip to WeChat: the last ones led to nothing.
 func (v *visit) tooManyAttempts(w http.ResponseWriter, r *http.Request, wish loginWish) {
-	ref := newRef()
-	v.site.logger.Warn("too many attempts: logins come back, and no signed-in request follows", zap.String("origin", v.origin.name), zap.String("ref", ref))
-	page{
-		Name: "attempts", Status: http.StatusTooManyRequests, Ref: ref,
+	v.site.fail(w, r, zapcore.WarnLevel, "too many attempts: logins come back, and no signed-in request follows", page{
+		Name: "attempts", Status: http.StatusTooManyRequests, Code: codeParameter,
 		Action: v.origin.retryURL(r, wish.to, wish.scope), RetryAfter: int(attemptWindow / time.Second),
-	}.write(w, r)
+	}, zap.String("origin", v.origin.name))
 }
 
 // cannot answers when a login cannot be begun or ended for a reason of the gateway's own.
 func (v *visit) cannot(w http.ResponseWriter, r *http.Request, to string, err error) {
-	ref := newRef()
-	v.site.logger.Error("logins do not work", zap.Error(err), zap.String("ref", ref))
-	page{
-		Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable, Ref: ref,
+	v.site.fail(w, r, zapcore.ErrorLevel, "logins do not work", page{
+		Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable,
 		Action: v.site.loginURL(to, ""), RetryAfter: 5,
-	}.write(w, r)
+	}, zap.Error(err))
 }
 
 // loginCookie is a login cookie that opened.
@@ -155,7 +155,7 @@ func (v *visit) forgetAttempts(w http.ResponseWriter, kept []loginCookie) []logi
 // keep sets the login cookie of p, and drops the oldest of the others where they would be too many.
 func (v *visit) keep(w http.ResponseWriter, r *http.Request, others []loginCookie, p ticket.Pending) error {
 	names := &v.origin.cookies
-	value, err := v.site.app.gateway.keys.SealPending(r.Context(), v.origin.name, p)
+	value, err := v.sealPending(r, p)
 	if err != nil {
 		return err
 	}
@@ -174,6 +174,20 @@ func (v *visit) keep(w http.ResponseWriter, r *http.Request, others []loginCooki
 	}
 	names.set(w, names.login+p.ID, value, life)
 	return nil
+}
+
+// sealPending returns p as a cookie's value that browsers keep: where its return path makes it too long,
+// that is cut to its path, then to "/".
+func (v *visit) sealPending(r *http.Request, p ticket.Pending) (string, error) {
+	path, _, _ := bytes.Cut(p.Return, []byte("?"))
+	for _, to := range [][]byte{p.Return, path, []byte("/")} {
+		p.Return = to
+		value, err := v.site.app.gateway.keys.SealPending(r.Context(), v.origin.name, p)
+		if err != nil || len(v.origin.cookies.login)+len(p.ID)+len(value) < maxCookie {
+			return value, err
+		}
+	}
+	return "", errors.New("the cookie's name is too long")
 }
 
 // pendingOf returns this browser's own record of the login, if it began it.

@@ -151,11 +151,31 @@ func (o *origin) refererPath(r *http.Request) string {
 // go303 sends the browser on to a return path. The empty fragment keeps it from carrying
 // #wechat_redirect along.
 func (o *origin) go303(w http.ResponseWriter, returnPath string) {
-	to := o.name + returnPath
+	to := o.name + encodeHigh(returnPath)
 	if !strings.Contains(to, "#") {
 		to += "#"
 	}
 	redirect(w, http.StatusSeeOther, to)
+}
+
+// encodeHigh percent-encodes what is not ASCII: browsers differ about such bytes in a Location.
+func encodeHigh(s string) string {
+	const hex = "0123456789ABCDEF"
+	var b []byte
+	for i := range len(s) {
+		if c := s[i]; c >= 0x80 {
+			if b == nil {
+				b = append(b, s[:i]...)
+			}
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		} else if b != nil {
+			b = append(b, c)
+		}
+	}
+	if b == nil {
+		return s
+	}
+	return string(b)
 }
 
 // redirect answers with a redirect that no cache keeps and no body repeats.

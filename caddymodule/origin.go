@@ -88,7 +88,8 @@ func forwardedHTTPS(r *http.Request) bool {
 	}
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	proto, _, _ := strings.Cut(lines[0], ",")
-	return trusted && strings.EqualFold(strings.TrimSpace(proto), "https")
+	proto = strings.TrimSpace(proto)
+	return trusted && (strings.EqualFold(proto, "https") || strings.EqualFold(proto, "wss"))
 }
 
 // splitHost splits a Host header into its lower-case name and port.

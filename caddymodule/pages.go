@@ -40,6 +40,9 @@ type page struct {
 	// Code is the JSON answers' code for the same outcome, shown small beside the reference; 0 shows none.
 	Code int
 
+	// Errcode is WeChat's own code for what went wrong, shown small as well; 0 shows none.
+	Errcode int
+
 	// Ref is the reference under which an operator finds this answer in the log; empty shows none.
 	Ref string
 
@@ -59,6 +62,7 @@ type view struct {
 	QR      template.HTML
 	Phone   bool
 	Code    int
+	Errcode int
 	Ref     string
 }
 
@@ -148,7 +152,7 @@ func (p page) view(chinese bool) view {
 	m := p.message()
 	v := view{
 		text: m.en, Words: english, Icon: icons[m.icon], Style: template.CSS(pageStyle), //nolint:gosec // our own file
-		Code: p.Code, Ref: p.Ref,
+		Code: p.Code, Errcode: p.Errcode, Ref: p.Ref,
 	}
 	if chinese {
 		v.text, v.Words = m.zh, simplifiedChinese

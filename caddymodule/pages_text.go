@@ -26,6 +26,7 @@ type message struct {
 type words struct {
 	Lang      string
 	Reference string
+	Errcode   string
 	Code      string
 	QRLabel   string
 	Scan      string
@@ -40,6 +41,7 @@ type words struct {
 var simplifiedChinese = words{
 	Lang:      "zh-CN",
 	Reference: "编号",
+	Errcode:   "微信错误码",
 	Code:      "代码",
 	QRLabel:   "本页地址的二维码",
 	Scan:      "用手机微信「扫一扫」扫描二维码",
@@ -54,6 +56,7 @@ var simplifiedChinese = words{
 var english = words{
 	Lang:      "en",
 	Reference: "Reference",
+	Errcode:   "WeChat errcode",
 	Code:      "Code",
 	QRLabel:   "QR code of this page's address",
 	Scan:      "Scan this code with WeChat on your phone",

@@ -1,26 +1,15 @@
 package caddymodule
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/url"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-wechat/caddy-wechat/ticket"
-)
-
-// The codes that answers carry.
-const (
-	codeDone        = 0
-	codeUnavailable = -1
-	codeNotLoggedIn = 1001
-	codeNotAllowed  = 1002
-	codeNotInWeChat = 4001
-	codeParameter   = 4002
 )
 
 // refuse answers a request that needs a login and has none: a page load is led to WeChat, a form's
@@ -70,14 +59,8 @@ func (a *Auth) openInWeChat(w http.ResponseWriter, r *http.Request, v *visit, to
 
 // wrongHost answers where a login would start at a host that is none of the site's.
 func (a *Auth) wrongHost(w http.ResponseWriter, r *http.Request) {
-	if kindOf(r) != kindPageLoad {
-		writeJSON(w, r, http.StatusBadRequest, codeParameter, "")
-		return
-	}
-	ref := newRef()
-	a.site.logger.Warn("login refused: the host is none of the site's; if it is, list it with the option origin",
-		zap.String("host", r.Host), zap.String("ref", ref))
-	page{Name: "error", Reason: "host", Status: http.StatusBadRequest, Code: codeParameter, Ref: ref}.write(w, r)
+	a.site.fail(w, r, zapcore.WarnLevel, "login refused: the host is none of the site's; if it is, list it with the option origin",
+		page{Name: "error", Reason: "host", Status: http.StatusBadRequest, Code: codeParameter}, zap.String("host", r.Host))
 }
 
 // loginURL is the address, on this site, that starts a login.
@@ -113,52 +96,17 @@ func (o *origin) isRetry(r *http.Request, sealed string) bool {
 	return err == nil && now().Sub(at) < ticket.LoginLife
 }
 
-var jsonMessages = map[int][2]string{ // English, Chinese
-	codeDone:        {"ok", "成功"},
-	codeUnavailable: {"WeChat did not answer", "微信暂时没有响应"},
-	codeNotLoggedIn: {"not logged in", "未登录"},
-	codeNotAllowed:  {"not allowed", "不允许"},
-	codeNotInWeChat: {"not opened in WeChat", "请在微信中打开"},
-	codeParameter:   {"parameter error", "参数错误"},
-}
-
-// writeJSON answers a script.
-func writeJSON(w http.ResponseWriter, r *http.Request, status, code int, loginURL string) {
-	msg := jsonMessages[code][0]
-	if r.Header.Get("Accept-Language") != "" && preferChinese(r) {
-		msg = jsonMessages[code][1]
-	}
-	writeBody(w, r, status, struct {
-		Code     int    `json:"code"`
-		Msg      string `json:"msg"`
-		LoginURL string `json:"login_url,omitempty"`
-	}{code, msg, loginURL})
-}
-
-// writeBody answers with v as JSON, for nobody's cache.
-func writeBody(w http.ResponseWriter, r *http.Request, status int, v any) {
-	var body strings.Builder
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v) // structs of strings and numbers always encode
-	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Add("Vary", "Accept-Language")
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write([]byte(strings.TrimSuffix(body.String(), "\n")))
-	}
-}
-
 // noticeRefused warns when WeChat's own calls are refused: they carry no cookie and belong in `public`.
 func (a *Auth) noticeRefused(r *http.Request) {
 	if r.Method != http.MethodPost || !looksLikeWeChatCall(r) || !a.notices.aMinute() {
 		return
 	}
+	line := ""
+	if plainName := r.URL.Path; len(plainName) < 200 && pathPattern.MatchString(plainName) { // a stranger chose it
+		line = "public " + plainName
+	}
 	a.site.logger.Warn("a call that looks like WeChat's own was refused for want of a login; if it is, add the line to wechat_auth",
-		zap.String("line", "public "+r.URL.Path))
+		zap.String("line", line))
 }
 
 func looksLikeWeChatCall(r *http.Request) bool {

@@ -13,9 +13,10 @@ import (
 // ended logins, a writer that puts the new cookies on the answer.
 func (v *visit) renewing(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	due := v.session != nil && now().Sub(v.session.IssuedAt) > v.site.renew
-	if v.session == nil || (!due && len(v.own.logins) == 0) || kindOf(r) != kindPageLoad {
+	if v.session == nil || v.answered || (!due && len(v.own.logins) == 0) || kindOf(r) != kindPageLoad {
 		return w
 	}
+	v.answered = true
 	cookies := v.endedLogins(r)
 	if due {
 		cookies = append(cookies, v.renewed(r)...)
@@ -102,24 +103,26 @@ func (w *cookieWriter) addCookies() {
 }
 
 // sharedCacheable reports whether an answer is marked for caches that serve others: a cookie on it would
-// be handed to them. private and no-store rule that out whatever else stands there.
+// be handed to them. private and no-store rule that out whatever else
+// stands there; an age of nothing is no mark.
 func sharedCacheable(h http.Header) bool {
 	for _, name := range []string{"Surrogate-Control", "CDN-Cache-Control"} {
 		if h.Get(name) != "" {
 			return true
 		}
 	}
-	marked := h.Get("Expires") != ""
+	expires, err := http.ParseTime(h.Get("Expires"))
+	marked := err == nil && expires.After(now())
 	for _, line := range h["Cache-Control"] {
 		for directive := range strings.SplitSeq(line, ",") {
-			name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
+			name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
 			switch name {
 			case "private", "no-store":
 				return false
-			case "no-cache":
-				marked = false
-			case "public", "s-maxage", "max-age", "stale-while-revalidate", "immutable":
+			case "public":
 				marked = true
+			case "s-maxage", "max-age":
+				marked = marked || strings.Trim(value, `"0`) != ""
 			}
 		}
 	}

@@ -28,8 +28,7 @@ type site struct {
 	open     bool            // any host will do: a test account on a catch-all address
 
 	cookie   string
-	hidden   cookieNames // at a host that is none of the site's: what the upstream must not see
-	visitKey string
+	visitKey string // where a request's visit is kept
 	path     string
 	headers  *identityHeaders
 	idle     time.Duration
@@ -92,7 +91,7 @@ func (a *Auth) found(app *App, addr *siteAddress, logger *zap.Logger) (*site, er
 	if s.path == "" {
 		s.path = defaultPath
 	}
-	s.hidden, s.visitKey = newCookieNames(s.cookie, "", true), fmt.Sprintf("wechat_visit_%p", s)
+	s.visitKey = fmt.Sprintf("wechat_visit_%p", s)
 	prefix := a.HeaderPrefix
 	if prefix == "" {
 		prefix = defaultPrefix
@@ -102,6 +101,7 @@ func (a *Auth) found(app *App, addr *siteAddress, logger *zap.Logger) (*site, er
 		return nil, err
 	}
 	app.gateway.keys.Live(s.idle)
+	app.named = app.named || !addr.inSite
 	return s, s.claimCookie()
 }
 
@@ -130,7 +130,13 @@ func (s *site) takeOrigins(origins []string) error {
 
 // claimCookie refuses two accounts with one cookie on one host: each would take the other's sessions away.
 func (s *site) claimCookie() error {
+	if !slices.Contains(s.app.cookieBases, s.cookie) {
+		s.app.cookieBases = append(s.app.cookieBases, s.cookie)
+	}
 	hosts := slices.Clone(s.address.hosts)
+	if s.open {
+		hosts = append(hosts, "any host")
+	}
 	for o := range s.exact {
 		_, host, _ := strings.Cut(o, "://")
 		name, _, _ := splitHost(host)
@@ -245,17 +251,14 @@ func (s *site) newOrigin(name, port string, secure bool) *origin {
 	return o
 }
 
-// bound reports whether WeChat sends the account's users back to this origin itself.
+// bound reports whether WeChat sends the account's users back to this origin itself. It asks for the
+// host alone, so a site on the bound domain may be http as well as https.
 func (acc *account) bound(name string) bool {
-	if len(acc.domains) == 0 {
-		return true
-	}
-	for _, d := range acc.domains {
-		if d == name {
-			return true
-		}
-	}
-	return false
+	_, host, _ := strings.Cut(name, "://")
+	return len(acc.domains) == 0 || slices.ContainsFunc(acc.domains, func(domain string) bool {
+		_, bound, _ := strings.Cut(domain, "://")
+		return bound == host
+	})
 }
 
 // issuer is the `iss` of the account's sessions at an origin.

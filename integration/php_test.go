@@ -24,7 +24,8 @@ import (
 // startPHP runs PHP-FPM and returns its socket. It serves as whoever runs the tests, root too.
 func startPHP(t *testing.T) string {
 	t.Helper()
-	fpm := needs(t, "php-fpm8.2", "/usr/sbin/php-fpm8.2", "php-fpm8.4", "/usr/sbin/php-fpm8.4", "php-fpm", "/usr/sbin/php-fpm")
+	fpm := needs(t, "php-fpm8.2", "php-fpm8.4", "php-fpm8.3", "php-fpm8.1", "php-fpm",
+		"/usr/sbin/php-fpm8.2", "/usr/sbin/php-fpm8.4", "/usr/sbin/php-fpm8.3", "/usr/sbin/php-fpm8.1", "/usr/sbin/php-fpm")
 	dir, err := os.MkdirTemp("", "fpm-") // short: a socket's path has 107 bytes at most
 	if err != nil {
 		t.Fatal(err)

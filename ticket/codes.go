@@ -27,6 +27,7 @@ type Outcome struct {
 	Status   Status    `json:"status"`
 	Identity *Identity `json:"identity,omitempty"` // with StatusOK alone
 	At       int64     `json:"at,omitempty"`       // when, Unix milliseconds
+	Errcode  int       `json:"errcode,omitempty"`  // WeChat's, of a failure
 	Ref      string    `json:"ref,omitempty"`      // of the log line that says why
 }
 
@@ -34,8 +35,13 @@ type Outcome struct {
 // somebody guessing, and WeChat is not asked.
 const MaxCodes = 5
 
-// keepOutcome is how long a code's outcome answers the same callback again: twice a code's own life.
-const keepOutcome = 10 * time.Minute
+const (
+	// keepOutcome is how long a code's outcome answers the same callback again: twice a code's own life.
+	keepOutcome = 10 * time.Minute
+	// keepJunk is how long that a code was none is remembered: as long as a callback arrives twice.
+	// Strangers can name any number of them, and must not fill the store.
+	keepJunk = 20 * time.Second
+)
 
 // Codes sees to it that each code is exchanged at most once, whichever gateway its callbacks reach.
 type Codes struct {
@@ -81,7 +87,25 @@ func (c *Codes) once(ctx context.Context, key, account, code, login string, exch
 	if err != nil {
 		return Outcome{}, fmt.Errorf("claiming a code: %w", err)
 	}
-	return c.keep(ctx, key, exchange(ctx))
+	out := exchange(ctx)
+	// The exchange may have used up the deadline; what it brought must be kept all the same.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
+	defer cancel()
+	if err := c.keep(ctx, key, out); err != nil {
+		return Outcome{}, err
+	}
+	if out.Status == StatusExpired {
+		return out, c.forget(ctx, account, code, owner[:])
+	}
+	return out, nil
+}
+
+// forget gives up the claim to a code that was none.
+func (c *Codes) forget(ctx context.Context, account, code string, owner []byte) error {
+	if _, err := c.Store.Take(ctx, storeKey("code", account, code), owner); err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("forgetting a code: %w", err)
+	}
+	return nil
 }
 
 // claimed answers for a code that somebody else is exchanging or has exchanged.
@@ -125,16 +149,17 @@ func (c *Codes) outcome(ctx context.Context, key string) (Outcome, error) {
 	return out, nil
 }
 
-func (c *Codes) keep(ctx context.Context, key string, out Outcome) (Outcome, error) {
+func (c *Codes) keep(ctx context.Context, key string, out Outcome) error {
+	ttl := keepOutcome
+	if out.Status == StatusExpired {
+		ttl = keepJunk
+	}
 	v, err := json.Marshal(out)
 	if err != nil {
-		return Outcome{}, fmt.Errorf("keeping a code's outcome: %w", err)
+		return fmt.Errorf("keeping a code's outcome: %w", err)
 	}
-	// The exchange may have used up the deadline; what it brought must be kept all the same.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
-	defer cancel()
-	if err := c.Store.Put(ctx, key, v, keepOutcome); err != nil {
-		return Outcome{}, fmt.Errorf("keeping a code's outcome: %w", err)
+	if err := c.Store.Put(ctx, key, v, ttl); err != nil {
+		return fmt.Errorf("keeping a code's outcome: %w", err)
 	}
-	return out, nil
+	return nil
 }

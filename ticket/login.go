@@ -1,6 +1,7 @@
 package ticket
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,14 +23,15 @@ type Login struct {
 	Restarts int    `json:"n,omitempty"` // how often it was begun anew because its cookie was gone
 	Return   string `json:"r,omitempty"` // the path to go back to, only if short; for a page's button
 	Outcome  Status `json:"x,omitempty"` // set by the broker when it sends the browser back
-	Ref      string `json:"f,omitempty"` // of the broker's log line about a failure
+	Errcode  int    `json:"e,omitempty"` // WeChat's, of a failure
+	Ref      string `json:"f,omitempty"` // of the broker's log line about it
 }
 
 // Pending is what the browser keeps of a login, sealed in its login cookie. That it comes back proves
 // that this browser began the login.
 type Pending struct {
 	ID      string `json:"i"`
-	Return  string `json:"r"`           // where the user was going, path and query
+	Return  []byte `json:"r"`           // where the user was going, path and query, byte for byte
 	Started int64  `json:"t"`           // Unix seconds
 	Ended   int64  `json:"e,omitempty"` // when its callback came back, Unix seconds; then it only counts as an attempt
 }
@@ -79,11 +81,13 @@ func (k *Keyring) OpenPending(ctx context.Context, origin, sealed string) (Pendi
 }
 
 func (k *Keyring) sealJSON(ctx context.Context, purpose string, v any) (string, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // an & would take six bytes
+	if err := enc.Encode(v); err != nil {
 		return "", fmt.Errorf("sealing: %w", err)
 	}
-	return k.Seal(ctx, purpose, b)
+	return k.Seal(ctx, purpose, bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 func (k *Keyring) openJSON(ctx context.Context, purpose, sealed string, v any) error {

@@ -123,17 +123,17 @@ func canonical(token string, claims any) bool {
 	return err == nil && bytes.Equal(got, want)
 }
 
-// JWKS returns the public keys that session tokens verify with, as a JSON Web Key Set, or nil where
-// there are none: HS256 has no public half.
+// JWKS returns the public keys that session tokens verify with, as a JSON Web Key Set, or nil for
+// HS256, which has no public half.
 func (k *Keyring) JWKS() []byte {
-	var keys []map[string]string
+	if k.Algorithm == algHS256 {
+		return nil
+	}
+	keys := []map[string]string{}
 	for _, s := range k.keys().signs {
 		if j := s.jwk(); j != nil {
 			keys = append(keys, j)
 		}
-	}
-	if keys == nil {
-		return nil
 	}
 	b, _ := json.Marshal(map[string]any{"keys": keys}) // maps of strings always marshal
 	return b

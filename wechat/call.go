@@ -26,6 +26,7 @@ var sharedClient = &http.Client{Transport: &http.Transport{
 	DialContext:            (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 	TLSHandshakeTimeout:    3 * time.Second,
 	MaxIdleConns:           64,
+	MaxConnsPerHost:        128, // a flood of junk codes waits here, not at WeChat
 	MaxIdleConnsPerHost:    32,
 	IdleConnTimeout:        30 * time.Second,
 	MaxResponseHeaderBytes: 64 << 10,

@@ -1,0 +1,3 @@
+<?php
+require dirname(__FILE__) . '/../includes/init.php';
+show_page('我的订单');

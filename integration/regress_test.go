@@ -1,0 +1,297 @@
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
+)
+
+// Each of these was broken once.
+
+// Attack: a trailer is filled in after the handler; an error route hands on another request struct than
+// the one the trailers were taken off.
+func TestTrailersDoNotReachErrorRoutes(t *testing.T) {
+	raw := newRawUpstream(t)
+	w := newWorld(t, boundDomain, func(w *world) string {
+		return "{\n" + w.globals() + w.options("", "") + "}\n" + `auth.example.com {
+			tracing {
+				span test
+			}
+			wechat_auth {
+				public /open/*
+			}
+			error /open/* 404
+			handle_errors {
+				wechat_auth
+				reverse_proxy ` + raw.addr + ` {
+					transport http {
+						keepalive off
+					}
+				}
+			}
+		}
+		`
+	})
+	for range 20 {
+		w.sendRaw(t, "POST /open/x HTTP/1.1\r\nHost: auth.example.com\r\nTransfer-Encoding: chunked\r\nTrailer: X-Wechat-Openid\r\n"+end("chunked"))
+		if got := raw.seen(); len(got) > 0 {
+			t.Fatalf("the upstream got %q", got)
+		}
+	}
+}
+
+// A handler that meets a request for the second time must still know who it is: its cookies are hidden by then.
+func TestHandlersThatMeetARequestTwice(t *testing.T) {
+	blocks := map[string]string{
+		"a named route invoked twice": `&(protect) {
+			wechat_auth {
+				origin https://auth.example.com
+			}
+		}
+		auth.example.com {
+			invoke protect
+			handle /member/* {
+				invoke protect
+				reverse_proxy UPSTREAM
+			}
+		}`,
+		"a named route inside a site of its own": `&(protect) {
+			wechat_auth {
+				origin https://auth.example.com
+			}
+		}
+		auth.example.com {
+			wechat_auth
+			handle /member/* {
+				invoke protect
+				reverse_proxy UPSTREAM
+			}
+		}`,
+		"a named route and an error route": `&(protect) {
+			wechat_auth {
+				origin https://auth.example.com
+			}
+		}
+		auth.example.com {
+			invoke protect
+			error /member/* 404
+			handle_errors {
+				invoke protect
+				reverse_proxy UPSTREAM
+			}
+		}`,
+	}
+	for name, block := range blocks {
+		t.Run(name, func(t *testing.T) {
+			w := siteWorld(t, "", block)
+			b := w.browser(w.sim, wechattest.BrowserOptions{User: "lina"})
+			p := open(t, b, authPage)
+			s := readSeen(t, p.Body)
+			if got := s.Header.Get("X-Wechat-Openid"); got != w.sim.OpenID(appID, "lina") || len(s.Header["Cookie"]) > 0 {
+				t.Errorf("after %d redirects the upstream got %q with cookies %q", len(p.Redirects), got, s.Header["Cookie"])
+			}
+		})
+	}
+}
+
+// An & took six bytes in the login cookie, and browsers drop one over 4,096.
+func TestReturnPathComesBackByteForByte(t *testing.T) {
+	both(t, "", func(t *testing.T, w *world, page string) {
+		c := w.client()
+		queries := []string{
+			strings.Repeat("a&", 600), "x=%E4%BD%A0&y=%2F%2f+%20&<>", strings.Repeat("&", 1900), "?#"[:1],
+			"next=https://evil.example/&z=//x", strings.Repeat("%26", 600),
+		}
+		for _, q := range queries {
+			callback, cookies := begin(t, w, c, page+"?"+q)
+			if size := len(cookies[0].Name) + len(cookies[0].Value); size > 4096 {
+				t.Errorf("a login cookie of %d bytes", size)
+			}
+			to := landing(t, c, callback, cookies)
+			if to != page+"?"+q+"#" {
+				t.Errorf("%.60q came back as %.120q", q, to)
+			}
+		}
+		callback, cookies := begin(t, w, c, page+"?"+strings.Repeat("q", 2100))
+		if to := landing(t, c, callback, cookies); to != page+"#" {
+			t.Errorf("an overlong query came back as %.120q", to)
+		}
+	})
+}
+
+// landing follows a callback to where the signed-in browser is sent.
+func landing(t *testing.T, c *http.Client, address string, cookies []*http.Cookie) string {
+	t.Helper()
+	for range 3 {
+		resp, _ := get(t, c, address, pageHeader(cookies))
+		address = resp.Header.Get("Location")
+		if sessionOf(resp) != "" {
+			return address
+		}
+	}
+	t.Fatal("not signed in")
+	return ""
+}
+
+// Two tabs log in; the back button of the first lands on a callback whose session the second replaced.
+func TestBackToACallbackWhoseSessionWasReplaced(t *testing.T) {
+	both(t, "", func(t *testing.T, w *world, page string) {
+		c := w.client()
+		one, first := begin(t, w, c, page)
+		two, second := begin(t, w, c, page)
+		a := follow(t, c, one, first)
+		b := follow(t, c, two, append(holding(a), second...))
+		if resp, _ := get(t, c, page, pageHeader(holding(a))); resp.StatusCode != 302 {
+			t.Errorf("the replaced session lives: %d", resp.StatusCode)
+		}
+		for _, address := range callbacks(t, c, one) {
+			resp, _ := get(t, c, address, pageHeader(append(holding(b), first...)))
+			if resp.StatusCode >= 400 {
+				t.Errorf("a signed-in browser got %d", resp.StatusCode)
+			}
+		}
+	})
+}
+
+// A login for less that ends late must not take the profile away.
+func TestALesserLoginKeepsTheProfile(t *testing.T) {
+	w := singleWorld(t, "")
+	c := w.client()
+	late, lateCookies := begin(t, w, c, authPage)
+	full, fullCookies := begin(t, w, c, "https://auth.example.com/_wechat/login?return=/member/&scope=snsapi_userinfo")
+	token := follow(t, c, full, fullCookies)
+	if claims(t, token)["scope"] != "snsapi_userinfo" {
+		t.Fatalf("the session is %v", claims(t, token))
+	}
+	resp, _ := get(t, c, late, pageHeader(append(holding(token), lateCookies...)))
+	if resp.StatusCode != 303 || sessionOf(resp) != "" {
+		t.Errorf("status %d, session %q", resp.StatusCode, sessionOf(resp))
+	}
+	if resp, _ := get(t, c, authPage, pageHeader(holding(token))); resp.StatusCode != 200 {
+		t.Errorf("the fuller session is gone: %d", resp.StatusCode)
+	}
+}
+
+// A session of one site, remembered as verified, is nothing at another site of the same account.
+func TestSessionOfAnotherSiteIsNothing(t *testing.T) {
+	w := newWorld(t, boundDomain, func(w *world) string {
+		return "{\n" + w.globals() + w.options("auth.example.com", "") + "}\n" +
+			"auth.example.com {\n wechat_broker\n wechat_auth\n reverse_proxy " + w.up.addr + "\n}\n" +
+			"shop.example.org {\n wechat_auth\n reverse_proxy " + w.up.addr + "\n}\n"
+	})
+	c := w.client()
+	for from, to := range map[string]string{authPage: shopPage, shopPage: authPage} {
+		token := signIn(t, w, c, from)
+		for range 5 {
+			if resp, _ := get(t, c, from, pageHeader(holding(token))); resp.StatusCode != 200 {
+				t.Fatalf("not signed in at %s: %d", from, resp.StatusCode)
+			}
+			if resp, _ := get(t, c, to, pageHeader(holding(token))); resp.StatusCode != 302 {
+				t.Fatalf("a session of %s got %d at %s", from, resp.StatusCode, to)
+			}
+		}
+	}
+}
+
+// The bound domain written with both addresses: over http a login comes back over http.
+func TestBoundDomainOverPlainHTTP(t *testing.T) {
+	w := siteWorld(t, "domain auth.example.com", "auth.example.com, http://auth.example.com {\n wechat_auth\n reverse_proxy UPSTREAM\n}\n")
+	c := w.client()
+	resp, _ := get(t, c, "http://auth.example.com/member/", pageHeader(nil))
+	to := resp.Header.Get("Location")
+	if !strings.Contains(to, "redirect_uri=http%3A%2F%2Fauth.example.com%2F") {
+		t.Fatalf("sent to %s", to)
+	}
+	cookies := resp.Cookies()
+	resp, _ = get(t, c, to, http.Header{"User-Agent": {wechattest.UserAgentAndroid}})
+	resp, _ = get(t, c, strings.Split(resp.Header.Get("Location"), "#")[0], pageHeader(cookies))
+	if resp.StatusCode != 303 || len(resp.Cookies()) == 0 || resp.Cookies()[0].Secure {
+		t.Errorf("ended with %d %v", resp.StatusCode, resp.Header)
+	}
+}
+
+func TestOddMethodsAreRefused(t *testing.T) {
+	w := singleWorld(t, "")
+	for _, method := range []string{"G", "GE", "ET", "POS", "get", "PUT", "DELETE"} {
+		for _, endpoint := range []string{"login", "callback", "userinfo", "logout"} {
+			resp, _ := do(t, w.client(), method, "https://auth.example.com/_wechat/"+endpoint, pageHeader(nil), nil)
+			if resp.StatusCode != 405 || resp.Header.Get("Allow") == "" || resp.Header.Get("Referrer-Policy") != "no-referrer" {
+				t.Errorf("%s %s: %d", method, endpoint, resp.StatusCode)
+			}
+		}
+	}
+}
+
+// Behind some proxies a web socket's scheme is wss.
+func TestWebSocketBehindAProxyIsSignedIn(t *testing.T) {
+	w := newWorld(t, boundDomain, func(w *world) string {
+		return "{\n" + w.globals() + "servers {\n trusted_proxies static 127.0.0.0/8\n}\n" + w.options("", "") + "}\n" +
+			"http://auth.example.com {\n wechat_auth {\n origin https://auth.example.com\n}\n reverse_proxy " + w.up.addr + "\n}\n"
+	})
+	c := w.plainClient()
+	header := func(proto string, cookies []*http.Cookie) http.Header {
+		h := pageHeader(cookies)
+		h.Set("X-Forwarded-Proto", proto)
+		return h
+	}
+	resp, _ := get(t, c, "http://auth.example.com/member/", header("https", nil))
+	cookies := resp.Cookies()
+	resp, _ = get(t, c, resp.Header.Get("Location"), http.Header{"User-Agent": {wechattest.UserAgentAndroid}})
+	callback := strings.Replace(strings.Split(resp.Header.Get("Location"), "#")[0], "https://", "http://", 1)
+	resp, _ = get(t, c, callback, header("https", cookies))
+	token := sessionOf(resp)
+	for _, proto := range []string{"https", "wss"} {
+		if resp, _ := get(t, c, "http://auth.example.com/member/", header(proto, holding(token))); resp.StatusCode != 200 {
+			t.Errorf("%s: %d", proto, resp.StatusCode)
+		}
+	}
+}
+
+// A failed login tells its errcode across domains, and a script gets it as JSON.
+func TestErrcodeIsShown(t *testing.T) {
+	both(t, "", func(t *testing.T, w *world, page string) {
+		c := w.client()
+		w.sim.Update(func(k *wechattest.Knobs) {
+			k.Faults[wechattest.PathToken] = wechattest.Fault{Errcodes: []int{45011, 45011}}
+		})
+		callback, cookies := begin(t, w, c, page)
+		resp, body := get(t, c, callback, pageHeader(cookies))
+		if to := resp.Header.Get("Location"); to != "" {
+			if !strings.Contains(to, "/callback?error=unavailable&state=") {
+				t.Errorf("the broker sent the browser to %s", to)
+			}
+			callback = to
+			resp, body = get(t, c, callback, pageHeader(cookies))
+		}
+		if resp.StatusCode != 502 || !strings.Contains(body, "45011") {
+			t.Errorf("status %d\n%.2000s", resp.StatusCode, body)
+		}
+		h := pageHeader(cookies)
+		h.Set("Sec-Fetch-Mode", "cors")
+		if resp, body := get(t, c, callback, h); resp.StatusCode != 502 || body != `{"code":-1,"msg":"WeChat refused: errcode 45011"}` {
+			t.Errorf("a script got %d %s", resp.StatusCode, body)
+		}
+	})
+}
+
+// Ten codes that WeChat does not know, in ten logins, are ten calls; the same again at once are none.
+func TestJunkCodesAreAskedOnce(t *testing.T) {
+	w := singleWorld(t, "")
+	c := w.client()
+	for i := range 10 {
+		callback, cookies := begin(t, w, c, authPage)
+		address := withQuery(t, callback, "code", fmt.Sprintf("%032d", i))
+		for range 3 {
+			resp, _ := get(t, c, address, pageHeader(cookies))
+			if resp.StatusCode != 400 {
+				t.Fatalf("status %d", resp.StatusCode)
+			}
+		}
+	}
+	if n := w.sim.CountCalls(wechattest.PathToken); n != 10 {
+		t.Errorf("WeChat was asked %d times", n)
+	}
+}
