@@ -295,3 +295,30 @@ func TestJunkCodesAreAskedOnce(t *testing.T) {
 		t.Errorf("WeChat was asked %d times", n)
 	}
 }
+
+// A login of another site, or of another account, is none of this site's: its code is not spent here.
+func TestALoginOfAnotherIsNotExchanged(t *testing.T) {
+	sites := func(w *world, account string) string {
+		options := strings.Replace(w.options("auth.example.com", ""), "account {", "account "+account+" {", 1)
+		return "{\n" + w.globals() + options + "}\n" +
+			"auth.example.com {\n wechat_auth\n reverse_proxy " + w.up.addr + "\n}\n" +
+			"shop.example.org {\n wechat_auth\n reverse_proxy " + w.up.addr + "\n}\n"
+	}
+	w := newWorld(t, boundDomain, func(w *world) string { return sites(w, "one") })
+	c := w.client()
+	refused := func(address string, cookies []*http.Cookie) {
+		t.Helper()
+		w.sim.ResetCalls()
+		resp, body := get(t, c, address, pageHeader(cookies))
+		if resp.StatusCode != 400 || !strings.Contains(body, "4002") || w.sim.CountCalls(wechattest.PathToken) > 0 {
+			t.Errorf("status %d, WeChat was asked %d times", resp.StatusCode, w.sim.CountCalls(wechattest.PathToken))
+		}
+	}
+	callback, cookies := begin(t, w, c, shopPage)
+	refused(callback, cookies) // the bound domain has no broker here
+	callback, cookies = begin(t, w, c, authPage)
+	if out, err := w.reload(sites(w, "two")); err != nil {
+		t.Fatal(out)
+	}
+	refused(callback, cookies)
+}
