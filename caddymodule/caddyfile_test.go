@@ -161,7 +161,7 @@ func FuzzCaddyfile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, caddyfile string) {
 		if strings.Contains(caddyfile, "import") && strings.ContainsAny(caddyfile, "/*") {
-			t.Skip("an import may read files")
+			return // an import may read files
 		}
 		result, _, err := adaptCaddyfile(caddyfile)
 		if err != nil {

@@ -45,10 +45,6 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 		a.endForStranger(w, r, v, cb)
 		return
 	}
-	if pending.Ended > 0 && v.session != nil {
-		v.origin.go303(w, string(pending.Return)) // it came before, and led to a session
-		return
-	}
 	out, err := v.outcome(r.Context(), cb)
 	if err == nil {
 		pending.Ended = now().Unix()

@@ -322,3 +322,18 @@ func TestALoginOfAnotherIsNotExchanged(t *testing.T) {
 	}
 	refused(callback, cookies)
 }
+
+// A callback that is repeated after the logout must not sign in again: its session's id is the login's.
+func TestACallbackRepeatedAfterLogout(t *testing.T) {
+	both(t, "", func(t *testing.T, w *world, page string) {
+		c := w.client()
+		callback, cookies := begin(t, w, c, page)
+		addresses := callbacks(t, c, callback)
+		logout(t, c, page, follow(t, c, callback, cookies))
+		for _, address := range addresses {
+			if s := follow(t, c, address, cookies); s != "" {
+				t.Errorf("%s signed in again", address)
+			}
+		}
+	})
+}
