@@ -38,8 +38,5 @@ func onPhone(r *http.Request) bool {
 	return strings.Contains(ua, "mobile") || strings.Contains(ua, "android") || strings.Contains(ua, "iphone")
 }
 
-// Interface guards.
-var (
-	_ caddyhttp.RequestMatcher          = (*MatchBrowser)(nil)
-	_ caddyhttp.RequestMatcherWithError = (*MatchBrowser)(nil)
-)
+// Interface guard.
+var _ caddyhttp.RequestMatcherWithError = (*MatchBrowser)(nil)

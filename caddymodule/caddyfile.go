@@ -197,7 +197,7 @@ func parseSize(option, value string, least uint64) (int64, error) {
 	case n < least:
 		return 0, fmt.Errorf("%s %s is too small; use %dMiB or more", option, value, least>>20)
 	}
-	return int64(n), nil //nolint:gosec // compared above
+	return int64(n), nil
 }
 
 // Interface guard.

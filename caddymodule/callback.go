@@ -264,11 +264,11 @@ func (v *visit) signIn(w http.ResponseWriter, r *http.Request, pending ticket.Pe
 	o.go303(w, to)
 }
 
-// covers reports whether the session is the same user's and says more: a login for less that ends late
-// must not take the profile away.
+// covers reports whether the session is the same user's and says as much: then it stays. Of several tabs
+// that log in at once the later ones must not end the session that the earlier ones' requests carry, and
+// a login for less must not take a profile away.
 func (s *liveSession) covers(next ticket.Session) bool {
-	return s != nil && s.OpenID == next.OpenID && s.AppID == next.AppID &&
-		ticket.ScopeCovers(s.Scope, next.Scope) && !ticket.ScopeCovers(next.Scope, s.Scope)
+	return s != nil && s.OpenID == next.OpenID && s.AppID == next.AppID && ticket.ScopeCovers(s.Scope, next.Scope)
 }
 
 // lastToken is when no token of a session can be alive any more.

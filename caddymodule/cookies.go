@@ -31,7 +31,6 @@ func newCookieNames(base, port string, secure bool) cookieNames {
 
 // ownCookies is what a request carries of the gateway's cookies. Names and values point into its headers.
 type ownCookies struct {
-	any     bool      // at least one, of whatever origin or prefix
 	session [2]string // of two with one name, one was tossed in: see visit.recognise
 	more    bool      // there were more than two
 	guest   string

@@ -78,7 +78,7 @@ func TestHideCookiesLeavesTheOthersByteForByte(t *testing.T) {
 	for _, c := range cases {
 		r := withCookies(c.in...)
 		app.hideCookies(r.Header)
-		if got := r.Header["Cookie"]; !reflect.DeepEqual([]string(got), c.want) && len(got)+len(c.want) > 0 {
+		if got := r.Header["Cookie"]; !reflect.DeepEqual(got, c.want) && len(got)+len(c.want) > 0 {
 			t.Errorf("%q became %q, want %q", c.in, got, c.want)
 		}
 	}

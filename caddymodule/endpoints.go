@@ -129,12 +129,12 @@ func (a *Auth) logout(w http.ResponseWriter, r *http.Request, v *visit) {
 		}
 		a.site.account.logger.Info("signed out", a.site.account.user(v.session.OpenID), zap.String("origin", o.name))
 	}
-	o.go303(w, a.afterLogout(r, v))
+	o.go303(w, a.afterLogout(r))
 }
 
 // afterLogout is where a signed-out browser goes: where it asked to, if that needs no login, else the
 // page that says so. A page that needs one would sign the person in again, silently.
-func (a *Auth) afterLogout(r *http.Request, v *visit) string {
+func (a *Auth) afterLogout(r *http.Request) string {
 	bye := a.site.path + "/bye"
 	wanted := original(r).URL.Query().Get("return")
 	if wanted == "" && r.Method == http.MethodPost {

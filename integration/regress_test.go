@@ -136,11 +136,14 @@ func landing(t *testing.T, c *http.Client, address string, cookies []*http.Cooki
 	return ""
 }
 
-// Two tabs log in; the back button of the first lands on a callback whose session the second replaced.
+// Two people log in, one after the other, in one browser; the back button lands on a callback whose
+// session the second login replaced.
 func TestBackToACallbackWhoseSessionWasReplaced(t *testing.T) {
 	both(t, "", func(t *testing.T, w *world, page string) {
 		c := w.client()
 		one, first := begin(t, w, c, page)
+		w.sim.Update(func(k *wechattest.Knobs) { k.User = "lina" })
+		defer w.sim.Update(func(k *wechattest.Knobs) { k.User = "" })
 		two, second := begin(t, w, c, page)
 		a := follow(t, c, one, first)
 		b := follow(t, c, two, append(holding(a), second...))
@@ -334,6 +337,22 @@ func TestACallbackRepeatedAfterLogout(t *testing.T) {
 			if s := follow(t, c, address, cookies); s != "" {
 				t.Errorf("%s signed in again", address)
 			}
+		}
+	})
+}
+
+// Tabs that log in at once: a later one's callback must not end the session that the others' requests carry.
+func TestALoginOfTheSamePersonKeepsTheSession(t *testing.T) {
+	both(t, "", func(t *testing.T, w *world, page string) {
+		c := w.client()
+		one, first := begin(t, w, c, page)
+		two, second := begin(t, w, c, page)
+		token := follow(t, c, one, first)
+		if s := follow(t, c, two, append(holding(token), second...)); s != "" {
+			t.Error("the session was replaced")
+		}
+		if resp, _ := get(t, c, page, pageHeader(holding(token))); resp.StatusCode != 200 {
+			t.Errorf("the session was ended: %d", resp.StatusCode)
 		}
 	})
 }

@@ -193,8 +193,21 @@ func TestCodeOfAnotherAccountIsAnotherCode(t *testing.T) {
 func TestPartsOfAKeyAreNotJoined(t *testing.T) {
 	seen := map[string][]string{}
 	for _, parts := range [][]string{
-		{"a", "b", "c"}, {"ab", "", "c"}, {"a", "bc", ""}, {"", "ab", "c"}, {"abc"}, {"a", "b:c"}, {"a:b", "c"}, {"a", "b", "c", ""}, {"", "a", "b", "c"},
-		{"a\x00b", "c"}, {"a", "b\x00c"}, {"", "", ""}, {"", ""}, {""}, {},
+		{"a", "b", "c"},
+		{"ab", "", "c"},
+		{"a", "bc", ""},
+		{"", "ab", "c"},
+		{"abc"},
+		{"a", "b:c"},
+		{"a:b", "c"},
+		{"a", "b", "c", ""},
+		{"", "a", "b", "c"},
+		{"a\x00b", "c"},
+		{"a", "b\x00c"},
+		{"", "", ""},
+		{"", ""},
+		{""},
+		{},
 	} {
 		key := storeKey(parts...)
 		if seen[key] != nil || len(key) != 64 {
