@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -86,8 +87,11 @@ func newKeyring(ctx caddy.Context, cfg *SessionKey, logger *slog.Logger) (*ticke
 
 // apply sets what cfg says in keys, its placeholders resolved.
 func (cfg *SessionKey) apply(keys *ticket.Keyring) error {
-	secrets := append([]string(nil), cfg.Secrets...)
+	secrets := slices.Clone(cfg.Secrets)
 	for i := range secrets {
+		if !placeholder(secrets[i]) {
+			keys.Logger.Warn("session_key's secret stands literally in the configuration, and so in Caddy's /config/ and autosave; write {env.NAME} or {file./path}")
+		}
 		s, err := caddy.NewReplacer().ReplaceOrErr(secrets[i], true, true)
 		if err != nil {
 			return err

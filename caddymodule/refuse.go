@@ -42,7 +42,7 @@ func (a *Auth) answerNotLoggedIn(w http.ResponseWriter, r *http.Request, v *visi
 		to = v.origin.refererPath(r)
 	}
 	scope := ""
-	if v.session != nil {
+	if v.session != nil || a.scope != a.site.auths[0].scope { // more than a plain login brings
 		scope = a.scope
 	}
 	writeJSON(w, r, http.StatusUnauthorized, codeNotLoggedIn, a.site.loginURL(to, scope))

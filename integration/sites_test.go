@@ -304,8 +304,9 @@ func TestValidateWritesNothing(t *testing.T) {
 // A literal secret stands in /config/ and autosave for all to read.
 func TestLiteralSecretDrawsAWarning(t *testing.T) {
 	g := newGateway(t)
-	out, err := g.validate("{\n wechat {\n account {\n app_id " + appID + "\n app_secret " + appSecret + "\n}\n}\n}\nexample.com {\n tls internal\n wechat_auth\n}\n")
-	if err != nil || !strings.Contains(out, "stands literally") || strings.Contains(out, appSecret) {
+	const key = "a-secret-of-at-least-thirty-two-bytes"
+	out, err := g.validate("{\n wechat {\n account {\n app_id " + appID + "\n app_secret " + appSecret + "\n}\n session_key {\n secret " + key + "\n}\n}\n}\nexample.com {\n tls internal\n wechat_auth\n}\n")
+	if err != nil || strings.Count(out, "stands literally") != 2 || strings.Contains(out, appSecret) || strings.Contains(out, key) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
