@@ -228,11 +228,11 @@ var messages = map[string]message{
 		icon: "clock",
 		zh: text{
 			Title: "尝试次数过多", Lead: "短时间内登录了好几次，都没有成功。",
-			Hint: "请等一分钟再试。", Button: "再试一次",
+			Hint: "请再试一次；如果总是这样，请联系网站管理员。", Button: "再试一次",
 		},
 		en: text{
 			Title: "Too many attempts", Lead: "Several logins in a short time did not succeed.",
-			Hint: "Wait a minute, then try again.", Button: "Try again",
+			Hint: "Try once more; if it keeps happening, tell the people who run this site.", Button: "Try again",
 		},
 	},
 	"bye": {
