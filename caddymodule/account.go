@@ -238,14 +238,15 @@ func (a *Account) checkBroker() error {
 	return nil
 }
 
-// resolve replaces placeholders. A missing one is an error: an empty secret would let anyone in.
-func (a *Account) resolve(repl *caddy.Replacer) error {
-	values := []*string{&a.AppID, &a.AppSecret, &a.Scope, &a.Lang, &a.OpenURL, &a.APIURL}
-	for i := range a.Domains {
-		values = append(values, &a.Domains[i])
+// resolve replaces placeholders.
+func (a *Account) resolve() error {
+	values := []value{
+		{"app_id", &a.AppID}, {"app_secret", &a.AppSecret}, {"scope", &a.Scope}, {"lang", &a.Lang},
+		{"open_url", &a.OpenURL}, {"api_url", &a.APIURL},
 	}
+	values = append(values, each("domain", a.Domains)...)
 	for i := range a.VerifyFiles {
-		values = append(values, &a.VerifyFiles[i].Name, &a.VerifyFiles[i].Content)
+		values = append(values, value{"verify_file", &a.VerifyFiles[i].Name}, value{"verify_file", &a.VerifyFiles[i].Content})
 	}
-	return resolveAll(repl, values...)
+	return resolveAll(values...)
 }

@@ -34,17 +34,24 @@ func (s *site) fail(w http.ResponseWriter, r *http.Request, level zapcore.Level,
 }
 
 func failWith(logger *zap.Logger, w http.ResponseWriter, r *http.Request, level zapcore.Level, why string, p page, fields ...zap.Field) {
-	if p.Ref == "" { // else it is logged where it was made
-		p.Ref = newRef()
-		if c := logger.Check(level, why); c != nil {
-			c.Write(append(fields, zap.String("ref", p.Ref))...)
-		}
-	}
+	p = p.logged(logger, level, why, fields...)
 	if wantsJSON(r) {
 		writeJSON(w, r, p.Status, p.Code, "", p.Errcode)
 		return
 	}
 	p.write(w, r)
+}
+
+// logged returns p with a reference under which the log says why it was shown.
+func (p page) logged(logger *zap.Logger, level zapcore.Level, why string, fields ...zap.Field) page {
+	if p.Ref != "" {
+		return p // it was logged where the reference was made
+	}
+	p.Ref = newRef()
+	if c := logger.Check(level, why); c != nil {
+		c.Write(append(fields, zap.String("ref", p.Ref))...)
+	}
+	return p
 }
 
 // wantsJSON reports whether r was sent by a script rather than a person's navigation.

@@ -143,7 +143,7 @@ type SessionKey struct {
 	// that still verify. Default: none, keys are made and kept in Caddy's storage.
 	Secrets []string `json:"secrets,omitempty"`
 
-	// How long a key signs; it verifies until its last token has ended. At least 1m. Default: 720h.
+	// How long a key signs; it verifies until its last token has ended. Default: 720h.
 	Rotate caddy.Duration `json:"rotate,omitempty"`
 }
 
@@ -202,8 +202,8 @@ func (k *SessionKey) check() error {
 }
 
 func (k *SessionKey) checkRotate() error {
-	if k.Rotate != 0 && time.Duration(k.Rotate) < time.Minute {
-		return fmt.Errorf("session_key rotate %s is too short; use 1m or more", time.Duration(k.Rotate))
+	if k.Rotate != 0 && time.Duration(k.Rotate) < time.Second {
+		return fmt.Errorf("session_key rotate %s is too short; use 1s or more", time.Duration(k.Rotate))
 	}
 	return nil
 }

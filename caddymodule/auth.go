@@ -104,8 +104,8 @@ func (a *Auth) Provision(ctx caddy.Context) error {
 	if err := a.Public.Provision(ctx); err != nil {
 		return fmt.Errorf("option public: %w", err)
 	}
-	if err := resolveAll(caddy.NewReplacer(), a.placeholders()...); err != nil {
-		return err
+	if err := resolveAll(a.placeholders()...); err != nil {
+		return fmt.Errorf("wechat_auth: %w", err)
 	}
 	if a.site, err = a.join(ctx, app, addressOf(ctx)); err != nil {
 		return fmt.Errorf("wechat_auth: %w", err)
@@ -116,12 +116,9 @@ func (a *Auth) Provision(ctx caddy.Context) error {
 }
 
 // placeholders are the options whose placeholders are resolved when the configuration is loaded.
-func (a *Auth) placeholders() []*string {
-	values := []*string{&a.Account, &a.Scope, &a.OutsideWeChat, &a.Snapshot}
-	for i := range a.Origins {
-		values = append(values, &a.Origins[i])
-	}
-	return values
+func (a *Auth) placeholders() []value {
+	values := []value{{"account", &a.Account}, {"scope", &a.Scope}, {"outside_wechat", &a.OutsideWeChat}, {"snapshot", &a.Snapshot}}
+	return append(values, each("origin", a.Origins)...)
 }
 
 func (a *Auth) setDefaults() {

@@ -46,7 +46,7 @@ type authParser struct {
 // headers are removed and known users recognised wherever they go.
 func parseAuth(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // the directive's name
-	b := newBlock(h.Dispenser, "wechat_auth", "public", "origin")
+	b := newBlock(h.Dispenser, "wechat_auth", "public")
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, b.place(err)
@@ -88,7 +88,7 @@ func (p *authParser) options() options {
 		"session":        a.readSession,
 		"renew":          setDuration("renew <duration>", &a.Renew),
 		"recheck":        setText("recheck <duration>|off", &a.Recheck, func(string) error { return a.checkRecheck() }),
-		"cookie":         setText("cookie <name>", &a.Cookie, func(s string) error { return checkToken("cookie", s) }),
+		"cookie":         setText("cookie <name>", &a.Cookie, checkCookie),
 		"path":           setText("path <prefix>", &a.Path, checkPath),
 		"header_prefix":  setText("header_prefix <prefix>", &a.HeaderPrefix, checkHeaderPrefix),
 		"token_header":   setText("token_header <name>", &a.TokenHeader, func(s string) error { return checkToken("token_header", s) }),

@@ -44,7 +44,7 @@ func (a *Auth) check() error {
 		func() error { return oneOf("snapshot", a.Snapshot, snapshotPage, snapshotGuest, snapshotDeny) },
 		a.checkTimes,
 		a.checkRecheck,
-		func() error { return checkToken("cookie", a.Cookie) },
+		func() error { return checkCookie(a.Cookie) },
 		func() error { return checkPath(a.Path) },
 		a.checkHeaders,
 	)
@@ -73,8 +73,8 @@ func (a *Auth) available() error {
 func (a *Auth) checkTimes() error {
 	idle, longest, renew := a.times()
 	switch {
-	case idle < time.Minute:
-		return fmt.Errorf("session %s is too short; use 1m or more", idle)
+	case idle < time.Second:
+		return fmt.Errorf("session %s is too short; use 1s or more", idle)
 	case longest < idle:
 		return fmt.Errorf("session %s %s: the second, counted from the login, must not be shorter than the first", idle, longest)
 	case renew <= 0 || renew >= idle:
@@ -116,6 +116,13 @@ func (a *Auth) checkHeaders() error {
 	return checkHeaderPrefix(a.HeaderPrefix)
 }
 
+func checkCookie(name string) error {
+	if strings.HasPrefix(name, "__") {
+		return fmt.Errorf("cookie %q: leave the prefix away; on https it gets __Host- by itself", name)
+	}
+	return checkToken("cookie", name)
+}
+
 func checkHeaderPrefix(prefix string) error {
 	if prefix == "" {
 		return nil
@@ -124,7 +131,7 @@ func checkHeaderPrefix(prefix string) error {
 		return err
 	}
 	folded := fold(prefix)
-	if slices.Contains(standardFamilies, folded) {
+	if slices.ContainsFunc(standardFamilies, func(family string) bool { return strings.HasPrefix(family, folded) }) {
 		return fmt.Errorf("header_prefix %q would remove standard headers from requests; use one of your own, such as X-Wechat-", prefix)
 	}
 	if len(folded) < 4 {

@@ -73,10 +73,8 @@ func (b *Broker) Provision(ctx caddy.Context) (err error) {
 func (b *Broker) takeAccounts() error {
 	b.accounts = map[string]*account{}
 	names := slices.Clone(b.Accounts)
-	for i := range names {
-		if err := resolveAll(caddy.NewReplacer(), &names[i]); err != nil {
-			return err
-		}
+	if err := resolveAll(each("account", names)...); err != nil {
+		return err
 	}
 	if len(names) == 0 {
 		for name, acc := range b.app.accounts {
@@ -149,15 +147,12 @@ func (b *Broker) isOwn(r *http.Request, login ticket.Login) bool {
 }
 
 func (b *Broker) readLogin(r *http.Request) (ticket.Login, bool) {
-	q, ok := singles(original(r).URL.RawQuery, "login", "state")
+	q, ok := singles(original(r).URL.RawQuery, "login")
 	if !ok {
 		return ticket.Login{}, false
 	}
 	login, err := b.app.gateway.keys.OpenLogin(r.Context(), q["login"])
-	if err != nil || ticket.LoginID(q["state"]) != login.ID {
-		return ticket.Login{}, false
-	}
-	return login, true
+	return login, err == nil
 }
 
 // serveCallback takes what WeChat brought and sends the browser back to the site that began the login:
@@ -202,9 +197,9 @@ func (b *Broker) sendBack(w http.ResponseWriter, r *http.Request, login ticket.L
 
 // settle tells how the login ended, and issues a ticket if it ended well.
 func (b *Broker) settle(ctx context.Context, login ticket.Login, rawQuery string) (string, ticket.Outcome, error) {
-	q, ok := singles(rawQuery, "code")
+	q, ok := singles(rawQuery, "code", "state")
 	switch {
-	case !ok || login.ExpiredAt(now()):
+	case !ok || ticket.LoginID(q["state"]) != login.ID || login.ExpiredAt(now()):
 		return "", ticket.Outcome{Status: ticket.StatusExpired}, nil
 	case q["code"] == "":
 		return "", ticket.Outcome{Status: ticket.StatusDenied}, nil

@@ -187,13 +187,10 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 		v.origin.go303(w, to)
 		return
 	}
-	out := ticket.Outcome{Status: ticket.StatusOK}
-	if cb.tkt == "" || cb.login.ExpiredAt(now()) {
-		var err error
-		if out, err = v.outcome(r.Context(), cb); err != nil {
-			v.cannot(w, r, to, err)
-			return
-		}
+	out, err := v.outcomeForStranger(r.Context(), cb)
+	if err != nil {
+		v.cannot(w, r, to, err)
+		return
 	}
 	switch {
 	case out.Status == ticket.StatusSnapshot && a.Snapshot == snapshotGuest:
@@ -207,6 +204,21 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 	default:
 		a.beginFromPage(w, r, v, loginWish{to: to, scope: cb.login.Scope, pressed: true, restarts: cb.login.Restarts + 1})
 	}
+}
+
+// outcomeForStranger is what may be told about a login without its cookie. StatusOK says nothing about it.
+func (v *visit) outcomeForStranger(ctx context.Context, cb callback) (ticket.Outcome, error) {
+	asks := cb.tkt == ""
+	if asks && cb.code != "" && cb.login.Outcome == "" {
+		var err error
+		if asks, err = v.site.app.gateway.codes.Stranger(ctx, cb.login.Account, cb.code, cb.login.ID); err != nil {
+			return ticket.Outcome{}, err
+		}
+	}
+	if !asks && !cb.login.ExpiredAt(now()) {
+		return ticket.Outcome{Status: ticket.StatusOK}, nil
+	}
+	return v.outcome(ctx, cb)
 }
 
 // cookiesOff answers a browser that came back twice without the login's cookie.
@@ -259,7 +271,7 @@ func (v *visit) signIn(w http.ResponseWriter, r *http.Request, pending ticket.Pe
 			v.site.logger.Error("the session that a new login replaced could not be revoked", zap.Error(err))
 		}
 	}
-	o.cookies.set(w, o.cookies.session, token, s.Expires.Sub(now()))
+	o.cookies.set(w, o.cookies.session, token, s.Expires.Sub(s.IssuedAt))
 	acc.logger.Info("signed in", acc.user(s.OpenID), zap.String("scope", s.Scope), zap.String("origin", o.name))
 	o.go303(w, to)
 }

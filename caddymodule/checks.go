@@ -15,16 +15,32 @@ import (
 // placeholder reports whether s is only known once the configuration is loaded.
 func placeholder(s string) bool { return strings.Contains(s, "{") }
 
-// resolveAll replaces the placeholders in values, in place. Placeholders that are unknown or empty are errors.
-func resolveAll(repl *caddy.Replacer, values ...*string) error {
+// value is an option's value that may hold placeholders.
+type value struct {
+	option string
+	at     *string
+}
+
+// resolveAll replaces the placeholders in values, in place. Placeholders that are unknown or empty are
+// errors: an empty secret would let anyone in.
+func resolveAll(values ...value) error {
+	repl := caddy.NewReplacer()
 	for _, v := range values {
-		s, err := repl.ReplaceOrErr(*v, true, true)
+		s, err := repl.ReplaceOrErr(*v.at, true, true)
 		if err != nil {
-			return err
+			return fmt.Errorf("option %s: %w", v.option, err)
 		}
-		*v = strings.TrimRight(s, "\r\n") // a secret's file ends with a line break
+		*v.at = strings.TrimRight(s, "\r\n") // a secret's file ends with a line break
 	}
 	return nil
+}
+
+// each returns the values of an option that takes several.
+func each(option string, list []string) (values []value) {
+	for i := range list {
+		values = append(values, value{option, &list[i]})
+	}
+	return values
 }
 
 func checkScope(scope string) error {

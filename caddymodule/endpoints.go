@@ -100,8 +100,10 @@ func (a *Auth) refuseForeignPost(w http.ResponseWriter, r *http.Request) {
 
 // fromElsewhere reports whether a browser says that another origin sent r.
 func (v *visit) fromElsewhere(r *http.Request) bool {
-	if o := r.Header.Get("Origin"); o != "" && !strings.EqualFold(o, v.origin.name) {
-		return true
+	if sent := r.Header.Get("Origin"); sent != "" {
+		if name, err := normalOrigin(sent); err != nil || name != v.origin.name {
+			return true
+		}
 	}
 	s := r.Header.Get("Sec-Fetch-Site")
 	return s != "" && s != "same-origin" && s != "none"
@@ -121,13 +123,17 @@ func (a *Auth) logout(w http.ResponseWriter, r *http.Request, v *visit) {
 	o := v.origin
 	o.cookies.clear(w, o.cookies.session)
 	o.cookies.clear(w, o.cookies.guest)
-	if v.session != nil {
-		if err := a.site.app.gateway.revoked.Revoke(r.Context(), v.session.ID, o.lastToken(v.session)); err != nil {
+	s := v.session
+	if s == nil && v.own.session[0] != "" {
+		s = o.verified(r, v.own.session[0]) // a logout that could not be recorded is tried again
+	}
+	if s != nil {
+		if err := a.site.app.gateway.revoked.Revoke(r.Context(), s.ID, o.lastToken(s)); err != nil {
 			a.site.fail(w, r, zapcore.ErrorLevel, "a logout could not be recorded; the session lives on where its cookie was copied to",
 				page{Name: "error", Reason: "storage", Status: http.StatusInternalServerError, Code: codeUnavailable, Action: a.site.path + "/bye"}, zap.Error(err))
 			return
 		}
-		a.site.account.logger.Info("signed out", a.site.account.user(v.session.OpenID), zap.String("origin", o.name))
+		a.site.account.logger.Info("signed out", a.site.account.user(s.OpenID), zap.String("origin", o.name))
 	}
 	o.go303(w, a.afterLogout(r))
 }
@@ -172,11 +178,16 @@ func (s *site) asksLogin(r *http.Request, to string) bool {
 
 // serveBye is GET <path>/bye.
 func (a *Auth) serveBye(w http.ResponseWriter, r *http.Request, _ *visit) {
-	page{Name: "bye", Status: http.StatusOK, Action: a.site.loginURL("/", "")}.write(w, r)
+	page{Name: "bye", Status: http.StatusOK, Action: a.site.loginURL("/", "")}.
+		logged(a.site.logger, zapcore.InfoLevel, "signed out, says the page").write(w, r)
 }
 
 // serveJWKS is GET <path>/jwks.json: the public keys of the session tokens.
-func (a *Auth) serveJWKS(w http.ResponseWriter, r *http.Request, _ *visit) {
+func (a *Auth) serveJWKS(w http.ResponseWriter, r *http.Request, v *visit) {
+	if err := a.site.app.gateway.keys.MakeSigning(r.Context()); err != nil {
+		v.cannot(w, r, "/", err)
+		return
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/jwk-set+json")
 	h.Set("Cache-Control", "no-store")

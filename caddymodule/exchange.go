@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -36,7 +35,7 @@ func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error)
 	if cfg.AppSecret != "" && !placeholder(cfg.AppSecret) {
 		logger.Warn("app_secret stands literally in the configuration, and so in Caddy's /config/ and autosave; write {env.NAME} or {file./path}", zap.String("account", name))
 	}
-	if err := cfg.resolve(caddy.NewReplacer()); err != nil {
+	if err := cfg.resolve(); err != nil {
 		return nil, err
 	}
 	if err := cfg.check(); err != nil {

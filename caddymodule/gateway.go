@@ -94,12 +94,12 @@ func (cfg *SessionKey) apply(keys *ticket.Keyring) error {
 		}
 		s, err := caddy.NewReplacer().ReplaceOrErr(secrets[i], true, true)
 		if err != nil {
-			return err
+			return fmt.Errorf("option secret: %w", err)
 		}
 		secrets[i] = s // as written: no byte of a secret is trimmed
 	}
 	algorithm := cfg.Algorithm
-	if err := resolveAll(caddy.NewReplacer(), &algorithm); err != nil {
+	if err := resolveAll(value{"algorithm", &algorithm}); err != nil {
 		return err
 	}
 	resolved := SessionKey{algorithm, secrets, cfg.Rotate}

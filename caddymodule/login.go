@@ -58,7 +58,8 @@ func (a *Auth) beginFromPage(w http.ResponseWriter, r *http.Request, v *visit, w
 	case a.OutsideWeChat == outsideDeny && !inWeChat(r):
 		a.openInWeChat(w, r, v, wish.address(a.site))
 	case wish.scope == wechat.ScopeUserInfo && !wish.pressed:
-		page{Name: "login", Status: http.StatusOK, Action: a.site.loginURL(wish.to, wish.scope)}.write(w, r)
+		page{Name: "login", Status: http.StatusOK, Action: a.site.loginURL(wish.to, wish.scope)}.
+			logged(a.site.logger, zapcore.InfoLevel, "asking for a press before a profile is asked for").write(w, r)
 	default:
 		v.begin(w, r, wish)
 	}

@@ -109,7 +109,9 @@ func TestPublicPathsAreWhatEveryUpstreamReadsAlike(t *testing.T) {
 		{"/robots.txt", true},
 		{"/favicon.ico", true},
 		{"/MP_verify_0123456789abcdef.txt", true},
-		{"/MP_verify_short.txt", false},
+		{"/WW_verify_a.txt", true},
+		{"/MP_verify_a/b.txt", false},
+		{"/MP_verify_a.php", false},
 		{"/robots.txt/", false},
 	}
 	for _, c := range cases {

@@ -29,8 +29,8 @@ func isMachineFile(path string) bool {
 }
 
 func isVerifyFile(path string) bool {
-	name, ok := strings.CutPrefix(path, "/")
-	return ok && verifyName.MatchString(name)
+	return (strings.HasPrefix(path, "/MP_verify_") || strings.HasPrefix(path, "/WW_verify_")) &&
+		strings.HasSuffix(path, ".txt") && strings.Count(path, "/") == 1
 }
 
 // plainPath reports whether every upstream reads the path as Caddy does. What some read otherwise (dot

@@ -27,7 +27,8 @@ func (a *Auth) refuse(w http.ResponseWriter, r *http.Request, v *visit) {
 		if v.origin != nil {
 			back = v.origin.refererPath(r)
 		}
-		page{Name: "form", Status: http.StatusUnauthorized, Action: back, Code: codeNotLoggedIn}.write(w, r)
+		page{Name: "form", Status: http.StatusUnauthorized, Action: back, Code: codeNotLoggedIn}.
+			logged(a.site.logger, zapcore.InfoLevel, "a form was sent without a session").write(w, r)
 	case outside:
 		writeJSON(w, r, http.StatusForbidden, codeNotInWeChat, "")
 	default:

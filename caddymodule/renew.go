@@ -50,7 +50,7 @@ func (v *visit) renewed(r *http.Request) []string {
 		v.site.logger.Error("a session could not be renewed; it goes on until it ends", zap.Error(err))
 		return nil
 	}
-	return []string{v.origin.cookies.header(v.origin.cookies.session, token, s.Expires.Sub(now()))}
+	return []string{v.origin.cookies.header(v.origin.cookies.session, token, s.Expires.Sub(s.IssuedAt))}
 }
 
 // cookieWriter adds cookies to an answer when its header is written, unless a shared cache may keep it.

@@ -45,8 +45,8 @@ func (s *site) newVisit(r *http.Request, again bool) *visit {
 		v.own = v.origin.cookies.readCookies(cookieLines(r, again))
 		v.session = v.recognise(r)
 	}
-	if v.session != nil {
-		v.session.setPlaceholders(r)
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		v.session.setPlaceholders(repl)
 	}
 	if again {
 		caddyhttp.SetVar(r.Context(), s.visitKey, v)
@@ -92,19 +92,25 @@ func (v *visit) recognise(r *http.Request) *liveSession {
 // session returns the live session of a token, or nil. The signature is checked once; that it has not
 // ended and was not revoked, on every request.
 func (o *origin) session(r *http.Request, token string) *liveSession {
-	g := o.site.app.gateway
-	s := g.cache.get(token, o.name, o.sessions.AppID, now())
-	if s == nil {
-		verified, err := o.sessions.Verify(r.Context(), token)
-		if err != nil {
-			return nil
-		}
-		s = newLiveSession(token, o.name, verified)
-		g.cache.put(s)
-	}
-	if g.revoked.Known.Has(s.ID) {
+	s := o.verified(r, token)
+	if s == nil || o.site.app.gateway.revoked.Known.Has(s.ID) {
 		return nil
 	}
+	return s
+}
+
+// verified returns the session that a token stands for, ended by a logout or not.
+func (o *origin) verified(r *http.Request, token string) *liveSession {
+	cache := o.site.app.gateway.cache
+	if s := cache.get(token, o.name, o.sessions.AppID, now()); s != nil {
+		return s
+	}
+	verified, err := o.sessions.Verify(r.Context(), token)
+	if err != nil {
+		return nil
+	}
+	s := newLiveSession(token, o.name, verified)
+	cache.put(s)
 	return s
 }
 
@@ -119,14 +125,25 @@ func (v *visit) isGuest(r *http.Request) bool {
 }
 
 // setPlaceholders sets {http.auth.user.*}. The id replaces what basic_auth may have set, so that PHP gets
-// the openid as REMOTE_USER; the others are computed when they are asked for.
-func (s *liveSession) setPlaceholders(r *http.Request) {
-	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok {
+// the openid as REMOTE_USER; the others are computed when they are asked for. For anybody unknown they are
+// empty, or the placeholders' own text would be handed on.
+func (s *liveSession) setPlaceholders(repl *caddy.Replacer) {
+	if s == nil {
+		repl.Map(nobody)
 		return
 	}
 	repl.Set("http.auth.user.id", s.openID)
 	repl.Map(s.provide)
+}
+
+// nobody provides the placeholders of a request without a session; what basic_auth has set stands before it.
+func nobody(key string) (any, bool) {
+	switch key {
+	case "http.auth.user.id", "http.auth.user.openid", "http.auth.user.unionid", "http.auth.user.appid",
+		"http.auth.user.scope", "http.auth.user.nickname", "http.auth.user.headimgurl":
+		return "", true
+	}
+	return nil, false
 }
 
 func (s *liveSession) placeholder(key string) (any, bool) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
 )
@@ -355,4 +356,63 @@ func TestALoginOfTheSamePersonKeepsTheSession(t *testing.T) {
 			t.Errorf("the session was ended: %d", resp.StatusCode)
 		}
 	})
+}
+
+// For anybody unknown the placeholders are empty, not their own text.
+func TestPlaceholders(t *testing.T) {
+	w := siteWorld(t, "scope snsapi_userinfo", `auth.example.com {
+		wechat_auth {
+			public /open
+		}
+		respond "[{http.auth.user.id}|{http.auth.user.openid}|{http.auth.user.appid}|{http.auth.user.scope}|{http.auth.user.nickname}|{http.auth.user.headimgurl}|{http.auth.user.unionid}]"
+	}`)
+	c := w.client()
+	if _, body := get(t, c, "https://auth.example.com/open", nil); body != "[||||||]" {
+		t.Errorf("anonymous: %s", body)
+	}
+	callback, cookies := begin(t, w, c, "https://auth.example.com/_wechat/login?return=/")
+	token := follow(t, c, callback, cookies)
+	_, body := get(t, c, "https://auth.example.com/open", pageHeader(holding(token)))
+	id := openIDOf(t, token)
+	if !strings.HasPrefix(body, "["+id+"|"+id+"|"+appID+"|snsapi_userinfo|"+claims(t, token)["nickname"].(string)+"|") {
+		t.Errorf("signed in: %s", body)
+	}
+}
+
+// Unused, a session ends; used, it is renewed, but no longer than its longest life.
+func TestSessionEnds(t *testing.T) {
+	w := singleWorld(t, "session 2s 4s\nrenew 1s")
+	c := w.client()
+	idle, used := signIn(t, w, c, authPage), signIn(t, w, c, authPage)
+	begun := time.Now()
+	for time.Since(begun) < 6*time.Second {
+		time.Sleep(500 * time.Millisecond)
+		resp, _ := get(t, c, authPage, pageHeader(holding(used)))
+		if next := sessionOf(resp); next != "" {
+			used = next
+		}
+		if age := time.Since(begun); resp.StatusCode == 200 != (age < 4*time.Second) && (age < 2500*time.Millisecond || age > 4500*time.Millisecond) {
+			t.Fatalf("after %v a used session got %d", age, resp.StatusCode)
+		}
+	}
+	if resp, _ := get(t, c, authPage, pageHeader(holding(idle))); resp.StatusCode != 302 {
+		t.Errorf("an unused session got %d", resp.StatusCode)
+	}
+}
+
+// Strangers who know a login's address must not use up the codes of its owner.
+func TestStrangersLeaveTheOwnersCodes(t *testing.T) {
+	w := singleWorld(t, "")
+	c := w.client()
+	callback, cookies := begin(t, w, c, authPage)
+	w.sim.ResetCalls()
+	for i := range 10 {
+		get(t, c, withQuery(t, callback, "code", fmt.Sprintf("%032d", i)), pageHeader(nil))
+	}
+	if n := w.sim.CountCalls(wechattest.PathToken); n != 1 {
+		t.Errorf("WeChat was asked %d times for strangers", n)
+	}
+	if follow(t, c, callback, cookies) == "" {
+		t.Error("the owner cannot log in")
+	}
 }

@@ -68,6 +68,18 @@ func (c *Codes) Once(ctx context.Context, account, code, login string, exchange 
 	return v.(Outcome), nil
 }
 
+// Stranger reports whether a browser without the login's cookie may have code asked about: one code a
+// login, so that strangers cannot use up its owner's.
+func (c *Codes) Stranger(ctx context.Context, account, code, login string) (bool, error) {
+	key, mine := storeKey("stranger", account, login), hashParts("code", code)
+	err := c.Store.Put(ctx, key, mine[:], keepOutcome)
+	if !errors.Is(err, ErrExists) {
+		return err == nil, err
+	}
+	first, err := c.Store.Get(ctx, key)
+	return string(first) == string(mine[:]), err
+}
+
 func (c *Codes) once(ctx context.Context, key, account, code, login string, exchange func(context.Context) Outcome) (Outcome, error) {
 	if out, err := c.outcome(ctx, key); !errors.Is(err, ErrNotFound) {
 		return out, err

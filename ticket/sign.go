@@ -123,6 +123,15 @@ func canonical(token string, claims any) bool {
 	return err == nil && bytes.Equal(got, want)
 }
 
+// MakeSigning makes the key that sessions are signed with, where there is none yet.
+func (k *Keyring) MakeSigning(ctx context.Context) error {
+	if k.keys().sign(k.now()) != nil {
+		return nil
+	}
+	_, err := k.make(ctx, useSign, k.Algorithm)
+	return err
+}
+
 // JWKS returns the public keys that session tokens verify with, as a JSON Web Key Set, or nil for
 // HS256, which has no public half.
 func (k *Keyring) JWKS() []byte {
