@@ -147,7 +147,8 @@ func (g *gateway) start(caddyfile string) {
 // await waits until Caddy has loaded its configuration.
 func (g *gateway) await() {
 	g.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	// Caddy tries again after a minute where a certificate could not be had at once.
+	deadline := time.Now().Add(100 * time.Second)
 	for time.Now().Before(deadline) {
 		select {
 		case <-g.exited:
