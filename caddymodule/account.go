@@ -241,8 +241,12 @@ func (a *Account) checkBroker() error {
 // resolve replaces placeholders.
 func (a *Account) resolve() error {
 	values := []value{
-		{"app_id", &a.AppID}, {"app_secret", &a.AppSecret}, {"scope", &a.Scope}, {"lang", &a.Lang},
-		{"open_url", &a.OpenURL}, {"api_url", &a.APIURL},
+		{"app_id", &a.AppID},
+		{"app_secret", &a.AppSecret},
+		{"scope", &a.Scope},
+		{"lang", &a.Lang},
+		{"open_url", &a.OpenURL},
+		{"api_url", &a.APIURL},
 	}
 	values = append(values, each("domain", a.Domains)...)
 	for i := range a.VerifyFiles {
