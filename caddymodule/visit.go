@@ -41,8 +41,9 @@ func (s *site) visit(r *http.Request) *visit {
 
 func (s *site) newVisit(r *http.Request, again bool) *visit {
 	v := &visit{site: s, origin: s.originOf(r)}
+	cookies := cookieLines(r, again)
 	if v.origin != nil {
-		v.own = v.origin.cookies.readCookies(cookieLines(r, again))
+		v.own = v.origin.cookies.readCookies(cookies)
 		v.session = v.recognise(r)
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {

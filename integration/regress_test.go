@@ -71,6 +71,23 @@ func TestHandlersThatMeetARequestTwice(t *testing.T) {
 				reverse_proxy UPSTREAM
 			}
 		}`,
+		"a named route inside a site of another origin": `&(protect) {
+			wechat_auth {
+				origin https://auth.example.com
+			}
+		}
+		auth.example.com {
+			wechat_auth {
+				origin https://www.example.com
+				path /_www
+				public /*
+			}
+			@shop path /member/* /_wechat/*
+			handle @shop {
+				invoke protect
+				reverse_proxy UPSTREAM
+			}
+		}`,
 		"a named route and an error route": `&(protect) {
 			wechat_auth {
 				origin https://auth.example.com
