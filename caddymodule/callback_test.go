@@ -17,7 +17,7 @@ import (
 
 // crossSites provisions a broker on the bound domain and a shop elsewhere. WeChat cannot be reached:
 // whoever asks it gets a 502.
-func crossSites(t *testing.T) (*Broker, *Auth) {
+func crossSites(t testing.TB) (*Broker, *Auth) {
 	t.Helper()
 	t.Setenv("BENCH_APP_SECRET", "0123456789abcdef0123456789abcdef")
 	app := provision(t, `{
@@ -65,7 +65,7 @@ func serveAt(t *testing.T, h caddyhttp.MiddlewareHandler, address string, change
 }
 
 // loginOf seals a login of the shop as change makes it, and returns it as it goes into a URL.
-func loginOf(t *testing.T, a *Auth, change func(*ticket.Login)) (ticket.Login, string) {
+func loginOf(t testing.TB, a *Auth, change func(*ticket.Login)) (ticket.Login, string) {
 	t.Helper()
 	l := ticket.Login{
 		ID: ticket.NewLoginID(), Account: defaultAccount, Origin: "http://shop.example.org", Path: "/_wechat",
