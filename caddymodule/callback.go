@@ -40,7 +40,8 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 		v.endBadly(w, r, "/", reason)
 		return
 	}
-	pending, mine := v.pendingOf(r, cb.login.ID)
+	others, _ := v.pending(r)
+	pending, mine := pendingOf(others, cb.login.ID)
 	if !mine {
 		a.endForStranger(w, r, v, cb)
 		return
@@ -48,7 +49,6 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 	out, err := v.outcome(r.Context(), cb)
 	if err == nil {
 		pending.Ended = now().Unix()
-		others, _ := v.pending(r)
 		err = v.keep(w, r, without(others, pending.ID), pending)
 	}
 	if err != nil {

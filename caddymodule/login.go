@@ -191,15 +191,11 @@ func (v *visit) sealPending(r *http.Request, p ticket.Pending) (string, error) {
 	return "", errors.New("the cookie's name is too long")
 }
 
-// pendingOf returns this browser's own record of the login, if it began it.
-func (v *visit) pendingOf(r *http.Request, id string) (ticket.Pending, bool) {
-	for _, c := range v.own.logins {
-		if c.name != v.origin.cookies.login+id {
-			continue
-		}
-		p, err := v.site.app.gateway.keys.OpenPending(r.Context(), v.origin.name, c.value)
-		if err == nil && p.ID == id && !p.ExpiredAt(now()) {
-			return p, true
+// pendingOf returns the browser's own record of the login, if it began it.
+func pendingOf(open []loginCookie, id string) (ticket.Pending, bool) {
+	for _, c := range open {
+		if c.ID == id && !c.ExpiredAt(now()) {
+			return c.Pending, true
 		}
 	}
 	return ticket.Pending{}, false

@@ -50,9 +50,12 @@ type page struct {
 	RetryAfter int
 }
 
-// view is what the templates see.
+// view is what the templates see. Nothing is embedded in it: they find such fields slowly.
 type view struct {
-	text
+	Title  string
+	Lead   template.HTML
+	Hint   template.HTML
+	Button string
 	Words  words
 	Icon   string
 	Style  template.CSS
@@ -66,6 +69,12 @@ type view struct {
 	Ref     string
 }
 
+// frame is a page before a request adds to it.
+type frame struct {
+	view
+	head []byte // rendered once: templates are slow, and strangers can ask for pages
+}
+
 //go:embed pages/*.html pages/style.css
 var pageFiles embed.FS
 
@@ -77,7 +86,25 @@ var (
 		"logout":  parsePage("logout"),
 		"message": parsePage("message"),
 	}
+	pageFrames = [2]map[string]frame{frames(english, message.english), frames(simplifiedChinese, message.chinese)}
 )
+
+func frames(w words, say func(message) text) map[string]frame {
+	all := map[string]frame{}
+	for name, m := range messages {
+		t := say(m)
+		v := view{
+			Title: t.Title, Lead: t.Lead, Hint: t.Hint, Button: t.Button,
+			Words: w, Icon: icons[m.icon], Style: template.CSS(pageStyle), //nolint:gosec // our own file
+		}
+		var head bytes.Buffer
+		if err := pageTemplates["message"].ExecuteTemplate(&head, "head", &v); err != nil {
+			panic(err)
+		}
+		all[name] = frame{v, head.Bytes()}
+	}
+	return all
+}
 
 // readStyle returns the style sheet with the line ends a browser sees: it turns CRLF into LF before it compares the
 // hash, and a checkout on Windows may have CRLF.
@@ -102,9 +129,12 @@ func parsePage(body string) *template.Template {
 
 // write answers with the page. It sets every header a page needs; HEAD gets no body.
 func (p page) write(w http.ResponseWriter, r *http.Request) {
-	v := p.view(preferChinese(r))
+	f := p.frame(preferChinese(r))
+	v := p.view(f.view)
 	var body bytes.Buffer
-	if err := p.template().ExecuteTemplate(&body, "layout.html", v); err != nil {
+	body.Grow(len(f.head) + 1024)
+	body.Write(f.head)
+	if err := p.template().ExecuteTemplate(&body, "rest", &v); err != nil {
 		// Cannot happen with templates that the tests have rendered; if it does, a person still gets an answer.
 		body.Reset()
 		body.WriteString(template.HTMLEscapeString(v.Title))
@@ -148,15 +178,9 @@ func (p page) referrerPolicy() string {
 	return "no-referrer"
 }
 
-func (p page) view(chinese bool) view {
-	m := p.message()
-	v := view{
-		text: m.en, Words: english, Icon: icons[m.icon], Style: template.CSS(pageStyle), //nolint:gosec // our own file
-		Code: p.Code, Errcode: p.Errcode, Ref: p.Ref,
-	}
-	if chinese {
-		v.text, v.Words = m.zh, simplifiedChinese
-	}
+// view adds to a frame's what the answer has of its own.
+func (p page) view(v view) view {
+	v.Code, v.Errcode, v.Ref = p.Code, p.Errcode, p.Ref
 	if v.Button != "" && isLocalPath(p.Action) {
 		v.Action = p.Action
 	}
@@ -167,17 +191,20 @@ func (p page) view(chinese bool) view {
 	return v
 }
 
-// message finds the page's words. A name or reason that nobody wrote words for reads as "not available right now",
+// frame finds the page's words. A name or reason that nobody wrote words for reads as "not available right now",
 // which is never a promise.
-func (p page) message() message {
-	name := p.Name
+func (p page) frame(chinese bool) frame {
+	name, language := p.Name, 0
 	if name == "error" {
 		name += "/" + p.Reason
 	}
-	if m, ok := messages[name]; ok {
-		return m
+	if chinese {
+		language = 1
 	}
-	return messages["error/unavailable"]
+	if f, ok := pageFrames[language][name]; ok {
+		return f
+	}
+	return pageFrames[language]["error/unavailable"]
 }
 
 // isLocalPath reports whether a browser can read address only as a path on this site. Callers have checked it

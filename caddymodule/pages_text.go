@@ -22,6 +22,9 @@ type message struct {
 	zh, en text
 }
 
+func (m message) chinese() text { return m.zh }
+func (m message) english() text { return m.en }
+
 // words are those that do not belong to a single page.
 type words struct {
 	Lang      string
