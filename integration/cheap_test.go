@@ -1,5 +1,3 @@
-//go:build !race
-
 package integration
 
 import (
@@ -26,6 +24,14 @@ const (
 	cheapMember = cheapScript + "Accept: text/html\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n"
 )
 
+// notWithRace skips what the race detector would distort; ./xcaddy.sh test runs it again without.
+func notWithRace(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("measured without the race detector")
+	}
+}
+
 // cheapWorld is a broker and a shop over plain http, so that the figures are the gateway's and not TLS's.
 // Its log is as an operator has it.
 func cheapWorld(t *testing.T, sessionKey string) *world {
@@ -40,6 +46,7 @@ func cheapWorld(t *testing.T, sessionKey string) *world {
 }
 
 func TestFloodsAreCheap(t *testing.T) {
+	notWithRace(t)
 	for _, alg := range []string{"HS256", "ES256", "EdDSA"} {
 		t.Run("with "+alg, func(t *testing.T) { cheapFloods(t, alg) })
 	}
@@ -68,7 +75,9 @@ func cheapFloods(t *testing.T, alg string) {
 	}{
 		{"started logins", many, 302, func(int) string { return cheapRequest("/member/", cheapMember) }},
 		{"junk cookies", n, 401, func(i int) string { return cheapRequest("/api", cheapScript+"Cookie: wechat_session="+junk(i)+"\r\n") }},
-		{"forged tokens", n, 401, func(i int) string { return cheapRequest("/api", cheapScript+"Cookie: wechat_session="+cheapForge(token, i)+"\r\n") }},
+		{"forged tokens", n, 401, func(i int) string {
+			return cheapRequest("/api", cheapScript+"Cookie: wechat_session="+cheapForge(token, i)+"\r\n")
+		}},
 		{"forged callbacks", n, 400, func(i int) string {
 			return cheapRequest(fmt.Sprintf("/_wechat/callback?code=%032d&state=%032d&login=%s", i, i, junk(i)), cheapMember)
 		}},
@@ -97,6 +106,7 @@ func cheapFloods(t *testing.T, alg string) {
 
 // One good login that brings 100,000 junk codes has WeChat asked five times.
 func TestJunkCodesOfOneLogin(t *testing.T) {
+	notWithRace(t)
 	w := cheapWorld(t, "")
 	login := cheapLogin(t, w)
 	code := func(i int) string { return fmt.Sprintf("/_wechat/callback?code=%032d&%s", i, login.query) }
@@ -224,6 +234,23 @@ func (w *world) floodLane(from, to, status int, make func(int) string) error {
 		}
 	}
 	return nil
+}
+
+// resident returns the gateway's resident set in KiB.
+func (g *gateway) resident() int {
+	g.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int
+		if _, err := fmt.Sscanf(line, "VmRSS: %d kB", &kib); err == nil {
+			return kib
+		}
+	}
+	g.t.Fatal("no VmRSS")
+	return 0
 }
 
 // cpu returns the CPU time that the gateway has used, in µs.
