@@ -159,6 +159,9 @@ func normalOrigin(s string) (string, error) {
 	if !isHost(host) {
 		return "", fmt.Errorf("origin %q: only the whole first label of a host may be *, and the rest must be a host name", s)
 	}
+	if port != "" && !isPort(port) {
+		return "", fmt.Errorf("origin %q: its port is not one; write it as https://shop.example.org:8443", s)
+	}
 	if wild {
 		host = "*." + host
 	}
