@@ -125,6 +125,7 @@ func FuzzReturn(f *testing.F) {
 	for _, seed := range []string{
 		"/", "/member/?a=1&b=%2F#top", "//evil.example", "/\\evil.example", "/\t/evil.example", "https://evil.example/",
 		"/%09/evil.example", "/.//evil.example", "/_wechat/login", "/_wechat%2Flogout?x", "/a b", "/é\x80", "/" + strings.Repeat("a", 2000) + "?b",
+		"/" + strings.Repeat("a", 1990) + " a?b",
 	} {
 		f.Add(seed)
 	}

@@ -101,6 +101,7 @@ const maxReturn = 2000
 // behind the site's own origin, so it cannot leave; what a URL parser would drop or bend is refused all
 // the same. One over maxReturn is cut to its path, then to "/".
 func (s *site) returnPath(p string) string {
+	p = strings.ReplaceAll(p, " ", "%20") // first, or it would grow past the bound
 	if len(p) > maxReturn {
 		p, _, _ = strings.Cut(p, "?")
 		p, _, _ = strings.Cut(p, "#")
@@ -116,7 +117,7 @@ func (s *site) returnPath(p string) string {
 	if s.leadsBack(p) {
 		return "/"
 	}
-	return strings.ReplaceAll(p, " ", "%20")
+	return p
 }
 
 // leadsBack reports whether p is an endpoint that would start or end a login again.
