@@ -31,6 +31,11 @@ var forgePlaces = []forgePlace{
 	{"an error behind the gateway", forgeTwo, "/gone/x", true, true, false},
 	{"a protected path inside handle_path", forgeApp, "/app/member/x", false, true, false},
 	{"a public path inside handle_path", forgeApp, "/app/open/x", true, true, false},
+	{"a protected path over plain http", forgePlain, "/member/x", false, true, false},
+	{"a public path over plain http", forgePlain, "/open/x", true, true, false},
+	{"a protected path behind a named route", forgeNamed, "/member/x", false, true, false},
+	{"a public path behind a named route twice", forgeNamed, "/open/twice/x", true, true, false},
+	{"an error behind a named route", forgeNamed, "/gone/x", true, true, false},
 	{"PHP, protected", forgePHP, "/member/x", false, true, true},
 	{"PHP, public", forgePHP, "/open/x", true, true, true},
 	{"PHP, an error before the gateway", forgePHP, "/locked/x", true, true, true},
@@ -51,7 +56,7 @@ const (
 const forgeSocket = "a web socket"
 
 var (
-	forgeProtocols = []string{"HTTP/1.1", "HTTP/2", "HTTP/3"}
+	forgeProtocols = []string{"plain HTTP/1.1", "HTTP/1.1", "HTTP/2", "HTTP/3"}
 	forgeMethods   = []string{"GET", "POST", "OPTIONS", "HEAD", forgeSocket}
 )
 
@@ -61,7 +66,7 @@ func forgeKinds(protocol, method string) []string {
 	trailers := []string{forgeAnnounced, forgeUnannounced, forgeBeside}
 	connection := []string{forgeConnection, forgeConnections, forgeUpgrade}
 	kinds := []string{forgeHeader, forgeTwice}
-	if protocol != "HTTP/1.1" {
+	if !strings.HasSuffix(protocol, "HTTP/1.1") {
 		return append(kinds, trailers...)
 	}
 	if method == forgeSocket {
@@ -76,14 +81,25 @@ const forgeSpellings = 20
 // TestIdentityCannotBeForged tries every spelling of every name, in every way a client has, everywhere on
 // a site, and looks at the bytes that its upstream gets.
 func TestIdentityCannotBeForged(t *testing.T) {
-	socket := startPHP(t)
-	f := newForgeWorld(t, func(f *forgeWorld) string { return f.sites(t, socket) })
-	f.signIn(t, forgeOne, "/member/x", "/_wechat", forgeUsual)
-	f.signIn(t, forgeTwo, "/member/x", "/_wechat", forgeAcme)
-	f.signIn(t, forgeApp, "/app/member/x", "/app/_wechat", forgeFamily{prefix: "X-Wechat-"})
-	f.signIn(t, forgePHP, "/member/x", "/_wechat", forgeFamily{prefix: "X-Wechat-"})
+	f := newForgeWorld(t)
+	for host, family := range map[string]forgeFamily{
+		forgeOne: forgeUsual, forgeTwo: forgeAcme, forgeApp: {prefix: "X-Wechat-"}, forgePHP: {prefix: "X-Wechat-"},
+		forgePart: {prefix: "X-Wechat-"}, forgePlain: {prefix: "X-Wechat-"}, forgeNamed: {prefix: "X-Wechat-"},
+	} {
+		f.signIn(t, host, family)
+	}
 	for _, protocol := range forgeProtocols {
 		t.Run("over "+protocol, func(t *testing.T) { f.tryEverything(t, protocol) })
+	}
+	for _, protocol := range forgeProtocols[1:] {
+		t.Run("without wechat_auth it would arrive over "+protocol, func(t *testing.T) { f.tryWithout(t, protocol) })
+	}
+	t.Run("by what HTTP/1.1 lets a client write", func(t *testing.T) { f.tryTricks(t) })
+	t.Run("by what frames let a client write", func(t *testing.T) { f.tryFrames(t) })
+	t.Run("by a tunnel", func(t *testing.T) { f.tryTunnels(t) })
+	t.Run("by a second request on the connection", func(t *testing.T) { f.tryPipelines(t) })
+	for _, protocol := range forgeProtocols[1:] {
+		t.Run("and cookies stay byte for byte over "+protocol, func(t *testing.T) { f.tryCookies(t, protocol) })
 	}
 	t.Run("and nothing was smuggled in", f.raw.wantNothingStrange)
 }
@@ -110,7 +126,10 @@ func (f *forgeWorld) tryEverything(t *testing.T, protocol string) {
 	clients := map[string]forgeClient{}
 	speak := func(host string, open bool) forgeClient {
 		port := f.https
-		if open {
+		switch {
+		case host == forgePlain:
+			port = f.http
+		case open:
 			port = f.open
 		}
 		key := fmt.Sprint(host, port)
@@ -121,6 +140,9 @@ func (f *forgeWorld) tryEverything(t *testing.T, protocol string) {
 	}
 	begun, requests, cells, arrived := time.Now(), 0, 0, 0
 	for _, place := range forgePlaces {
+		if (place.host == forgePlain) != (protocol == "plain HTTP/1.1") {
+			continue
+		}
 		for _, method := range forgeMethods {
 			for _, kind := range forgeKinds(protocol, method) {
 				cells += 2
@@ -178,7 +200,7 @@ func (f *forgeWorld) try(c forgeClient, y forgeTry) (came bool, err error) {
 
 // forge makes a request, and what must arrive of it.
 func (f *forgeWorld) forge(y forgeTry, n int, user *forgeUser) (forgeRequest, forgeWant) {
-	speller := &forgeSpeller{f.rng, y.protocol != "HTTP/1.1"}
+	speller := &forgeSpeller{f.rng, !strings.HasSuffix(y.protocol, "HTTP/1.1")}
 	var pool []string
 	if y.open {
 		pool = f.aliases
@@ -265,9 +287,10 @@ func (r *forgeRequest) put(kind string, names []string, forged []forgeField, w *
 		half := len(named) / 2
 		connection("keep-alive", upgrade+strings.Join(named[:half], " ,\t"), ",,x-drop,"+strings.Join(named[half:], ","), "")
 	case forgeUpgrade:
-		if !r.websocket {
+		if r.method == http.MethodGet {
+			r.websocket = true
+		} else {
 			r.fields = append(r.fields, forgeField{"Upgrade", "websocket"})
-			r.websocket = r.method == http.MethodGet
 		}
 		connection("x-DROP\t,Upgrade, " + strings.Join(named, ",\t"))
 	}

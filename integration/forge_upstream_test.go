@@ -176,3 +176,10 @@ func (u *forgeUpstream) wantNothingStrange(t *testing.T) {
 		t.Errorf("the upstream got requests that nobody sent: %q", u.strange[:min(5, len(u.strange))])
 	}
 }
+
+// forgive forgets what was strange, once it was told.
+func (u *forgeUpstream) forgive() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.strange = nil
+}

@@ -47,6 +47,8 @@ const (
 	forgeTwo     = "two.example.net"     // a prefix of its own, two handlers, basic_auth, error routes
 	forgeApp     = "app.example.net"     // inside handle_path
 	forgePHP     = "php.example.net"     // php_fastcgi, basic_auth, error routes
+	forgePart    = "part.example.net"    // a list of protected paths: all others are open
+	forgePlain   = "plain.example.net"   // over http
 	forgeControl = "control.example.net" // no wechat_auth at all: what gets through Caddy by itself
 	forgeNamed   = "named.example.net"   // named routes
 )
@@ -54,12 +56,15 @@ const (
 // forgeScript keeps what PHP knows of a request under the number in its address.
 const forgeScript = `<?php
 $all = array('server' => $_SERVER, 'headers' => getallheaders(), 'env' => getenv(), 'cookie' => $_COOKIE, 'body' => file_get_contents('php://input'));
-file_put_contents(__DIR__ . '/seen.' . (int) $_GET['case'], json_encode($all, JSON_INVALID_UTF8_SUBSTITUTE));
+$name = __DIR__ . '/seen.' . (int) $_GET['case'];
+file_put_contents($name . '.new', json_encode($all, JSON_INVALID_UTF8_SUBSTITUTE));
+rename($name . '.new', $name);
 echo 'ok';
 `
 
-func newForgeWorld(t *testing.T, routes func(*forgeWorld) string) *forgeWorld {
+func newForgeWorld(t *testing.T) *forgeWorld {
 	t.Helper()
+	socket := startPHP(t)
 	f := &forgeWorld{raw: newForgeUpstream(t), php: t.TempDir(), open: freePort(t), seed: forgeSeed(t), users: map[string]*forgeUser{}}
 	f.rng = rand.New(rand.NewPCG(f.seed[0], f.seed[1]))
 	f.aliases = (&forgeSpeller{Rand: f.rng}).aliases(240, forgeUsual, forgeAcme)
@@ -68,8 +73,8 @@ func newForgeWorld(t *testing.T, routes func(*forgeWorld) string) *forgeWorld {
 	}
 	gateway := newGateway(t)
 	gateway.env = []string{"GODEBUG=http2xconnect=1"} // web sockets over HTTP/2, which Go leaves off
-	f.world = &world{gateway: gateway, sim: newSimulator(t, wechattest.Account{Domains: []string{forgeOne, forgeTwo, forgeApp, forgePHP, forgeNamed}})}
-	f.start(f.caddyfile(routes(f)))
+	f.world = &world{gateway: gateway, sim: newSimulator(t, wechattest.Account{Domains: []string{forgeOne, forgeTwo, forgeApp, forgePHP, forgePart, forgePlain, forgeNamed}})}
+	f.start(f.caddyfile(f.sites(socket)))
 	return f
 }
 
@@ -103,11 +108,43 @@ func (f *forgeWorld) both(host string) string {
 }
 
 // sites are the ones of the great test.
-func (f *forgeWorld) sites(t *testing.T, socket string) string {
+func (f *forgeWorld) sites(socket string) string {
 	const locked = "basic_auth /locked/* {\n bob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\n"
 	proxy := "reverse_proxy " + f.raw.addr
 	fastcgi := "root * " + f.php + "\nphp_fastcgi unix/" + socket + "\n"
-	return f.both(forgeOne) + ` {
+	return `&(protect) {
+	wechat_auth {
+		origin https://` + forgeNamed + `
+		public /open/* /gone/*
+	}
+}
+` + f.both(forgeNamed) + ` {
+	tracing {
+		span forged
+	}
+	invoke protect
+	handle /open/twice/* {
+		invoke protect
+		` + proxy + `
+	}
+	handle /gone/* {
+		error 404
+	}
+	handle {
+		` + proxy + `
+	}
+	handle_errors {
+		invoke protect
+		` + proxy + `
+	}
+}
+http://` + forgePlain + ` {
+	wechat_auth {
+		public /open/*
+	}
+	` + proxy + `
+}
+` + f.both(forgeOne) + ` {
 	wechat_auth {
 		public /open/*
 		token_header X-Session-Token
@@ -159,6 +196,10 @@ func (f *forgeWorld) sites(t *testing.T, socket string) string {
 		` + fastcgi + `
 	}
 }
+` + f.both(forgePart) + ` {
+	wechat_auth /member/*
+	` + proxy + `
+}
 ` + f.both(forgeControl) + ` {
 	` + proxy + `
 }
@@ -166,17 +207,29 @@ func (f *forgeWorld) sites(t *testing.T, socket string) string {
 }
 
 // signIn signs lina in at a site and asks it who she is.
-func (f *forgeWorld) signIn(t *testing.T, host, page, path string, family forgeFamily) {
+func (f *forgeWorld) signIn(t *testing.T, host string, family forgeFamily) {
 	t.Helper()
 	b := f.browser(f.sim, wechattest.BrowserOptions{User: "lina"})
-	address := "https://" + host + page + "?case=0"
+	at, c := "https://"+host, f.client()
+	switch host {
+	case forgePlain:
+		at, c = "http://"+host, f.plainClient()
+	case forgeApp:
+		at += "/app"
+	}
+	address := at + "/member/x?case=0"
 	p, err := b.Click(t.Context(), open(t, b, address), "微信登录")
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantStatus(t, p, http.StatusOK)
-	u := &forgeUser{cookie: sessionCookie(t, b, address), family: family}
-	_, body := get(t, f.client(), "https://"+host+path+"/userinfo", http.Header{"Cookie": {u.cookie}})
+	u := &forgeUser{family: family}
+	for _, cookie := range b.Cookies(address) {
+		if strings.HasSuffix(cookie.Name, "wechat_session") {
+			u.cookie = cookie.Name + "=" + cookie.Value
+		}
+	}
+	_, body := get(t, c, at+"/_wechat/userinfo", http.Header{"Cookie": {u.cookie}})
 	var info struct{ OpenID, UnionID, AppID, Scope, Nickname, HeadImgURL string }
 	if err := json.Unmarshal([]byte(body), &info); err != nil {
 		t.Fatalf("%v: %s", err, body)
