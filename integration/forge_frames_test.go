@@ -57,6 +57,9 @@ func (f *forgeWorld) tryFrames(t *testing.T) {
 				}
 			})
 		}
+		if arrived < 2*forgeTimes { // at least TE and the same host
+			t.Errorf("%s: only %d requests came through", protocol, arrived)
+		}
 		t.Logf("%s: %d tricks, %d times each; %d requests came through", protocol, len(forgeFrameTricks), forgeTimes, arrived)
 	}
 }

@@ -11,7 +11,7 @@ import (
 // forgeTimes is how often each trick is tried, each time with another name.
 const forgeTimes = 20
 
-// forgeTricks are requests as HTTP/1.1 lets a client write them, or nearly so. HEAD stands for Host and
+// forgeTricks are requests as HTTP/1.1 lets a client write them, or nearly so. {HEAD} stands for Host and
 // cookies, {N} for a name of ours in some spelling, {M} for the forged value.
 var forgeTricks = []struct{ name, request string }{
 	{"a folded line", "GET {U} HTTP/1.1\r\n{HEAD}X-Other: a\r\n {N}: {M}\r\n\r\n"},
@@ -92,6 +92,9 @@ func (f *forgeWorld) tryTricks(t *testing.T) {
 				}
 			}
 		})
+	}
+	if arrived < len(forgeTricks)*forgeTimes/2 {
+		t.Errorf("only %d requests came through", arrived)
 	}
 	t.Logf("%d tricks, %d times each; %d requests came through", len(forgeTricks), forgeTimes, arrived)
 }
