@@ -137,6 +137,10 @@ func (a *Auth) setDefaults() {
 // ServeHTTP is the way of every request of the site: what a client sent under our names goes, who the
 // user is is added, and whoever needs a login gets one instead of the next handler.
 func (a *Auth) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if isTunnel(r) {
+		refuseTunnel(w, r)
+		return nil
+	}
 	v := a.site.visit(r)
 	if failed(r) {
 		return next.ServeHTTP(w, r) // in handle_errors nobody is asked to log in

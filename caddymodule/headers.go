@@ -45,7 +45,8 @@ func encodeComponent(s string) string { return strings.ReplaceAll(url.QueryEscap
 // scrub removes all that a client sent under our names: headers in any spelling that an upstream may
 // fold into the same name (PHP takes X_Wechat.Openid for X-Wechat-Openid), and all trailers, because Go
 // fills those in after this (deleting single ones does not help). It also takes our names out of
-// Connection, or the proxy would drop the headers that we set.
+// Connection, or the proxy would drop the headers that we set, and the way out of all this, Upgrade to
+// something else than a web socket: with h2c a client would go on to speak to the upstream itself.
 func (h *identityHeaders) scrub(r *http.Request) {
 	for name := range r.Header {
 		if h.claims(name) {
@@ -53,6 +54,9 @@ func (h *identityHeaders) scrub(r *http.Request) {
 		}
 	}
 	r.Trailer = nil
+	if up := r.Header["Upgrade"]; len(up) > 1 || len(up) == 1 && !strings.EqualFold(up[0], "websocket") {
+		delete(r.Header, "Upgrade")
+	}
 	if lines := r.Header["Connection"]; len(lines) > 0 {
 		h.scrubConnection(r.Header, lines)
 	}

@@ -78,6 +78,34 @@ func TestScrubTakesOurNamesOutOfConnection(t *testing.T) {
 	}
 }
 
+// Behind any other upgrade a client speaks HTTP with the upstream itself, under whatever name it likes.
+func TestScrubLeavesNoUpgradeButAWebSocket(t *testing.T) {
+	cases := []struct {
+		in   []string
+		want []string
+	}{
+		{[]string{"websocket"}, []string{"websocket"}},
+		{[]string{"WebSocket"}, []string{"WebSocket"}},
+		{[]string{"h2c"}, nil},
+		{[]string{"websocket, h2c"}, nil},
+		{[]string{"websocket", "h2c"}, nil},
+		{[]string{"TLS/1.2"}, nil},
+		{[]string{""}, nil},
+		{nil, nil},
+	}
+	h := newIdentityHeaders(defaultPrefix, "")
+	for _, c := range cases {
+		r := httptest.NewRequest("GET", "/", nil)
+		if c.in != nil {
+			r.Header["Upgrade"] = c.in
+		}
+		h.scrub(r)
+		if got := r.Header["Upgrade"]; !slices.Equal(got, c.want) {
+			t.Errorf("%q became %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
 func TestSetGivesEachRequestSlicesOfItsOwn(t *testing.T) {
 	h := newIdentityHeaders(defaultPrefix, "X-Jwt")
 	s := newLiveSession("token", "https://a.test", ticket.Session{Identity: ticket.Identity{OpenID: "o1", AppID: "wx1", Scope: ticket.ScopeUserInfo, Nickname: "张 三+%"}})

@@ -97,6 +97,24 @@ func (o *origin) isRetry(r *http.Request, sealed string) bool {
 	return err == nil && now().Sub(at) < ticket.LoginLife
 }
 
+// isTunnel reports whether r is a CONNECT that is no web socket (RFC 8441, RFC 9220). Go's client writes the
+// body of a CONNECT without a frame around it: an upstream takes it for the next request, and identity
+// headers in that for ours.
+func isTunnel(r *http.Request) bool {
+	if r.Method != http.MethodConnect {
+		return false
+	}
+	overH2 := r.ProtoMajor == 2 && r.Header.Get(":protocol") == "websocket"
+	overH3 := r.ProtoMajor == 3 && r.Proto == "websocket"
+	return !overH2 && !overH3
+}
+
+// refuseTunnel answers a CONNECT, in error routes too, whoever sends it.
+func refuseTunnel(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+	writeJSON(w, r, http.StatusMethodNotAllowed, codeParameter, "")
+}
+
 // noticeRefused warns when WeChat's own calls are refused: they carry no cookie and belong in `public`.
 func (a *Auth) noticeRefused(r *http.Request) {
 	if r.Method != http.MethodPost || !looksLikeWeChatCall(r) || !a.notices.aMinute() {

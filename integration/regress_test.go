@@ -12,38 +12,6 @@ import (
 
 // Each of these was broken once.
 
-// Attack: a trailer is filled in after the handler; an error route hands on another request struct than
-// the one the trailers were taken off.
-func TestTrailersDoNotReachErrorRoutes(t *testing.T) {
-	raw := newRawUpstream(t)
-	w := newWorld(t, boundDomain, func(w *world) string {
-		return "{\n" + w.globals() + w.options("", "") + "}\n" + `auth.example.com {
-			tracing {
-				span test
-			}
-			wechat_auth {
-				public /open/*
-			}
-			error /open/* 404
-			handle_errors {
-				wechat_auth
-				reverse_proxy ` + raw.addr + ` {
-					transport http {
-						keepalive off
-					}
-				}
-			}
-		}
-		`
-	})
-	for range 20 {
-		w.sendRaw(t, "POST /open/x HTTP/1.1\r\nHost: auth.example.com\r\nTransfer-Encoding: chunked\r\nTrailer: X-Wechat-Openid\r\n"+end("chunked"))
-		if got := raw.seen(); len(got) > 0 {
-			t.Fatalf("the upstream got %q", got)
-		}
-	}
-}
-
 // A handler that meets a request for the second time must still know who it is: its cookies are hidden by then.
 func TestHandlersThatMeetARequestTwice(t *testing.T) {
 	blocks := map[string]string{
