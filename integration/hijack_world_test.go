@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,6 +66,7 @@ type hijacker struct {
 
 	mu  sync.Mutex
 	jar map[string]map[string]string // by host, then by name; guarded by mu
+	age map[string]int               // by name: the oldest cookie is sent first; guarded by mu
 	got []string                     // every session token that an answer carried; guarded by mu
 }
 
@@ -98,25 +101,36 @@ func (h *hijacker) do(method, address string, more ...string) (*http.Response, s
 func (h *hijacker) cookies(host string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var list []string
-	for name, value := range h.jar[host] {
-		list = append(list, name+"="+value)
+	names := slices.SortedFunc(maps.Keys(h.jar[host]), func(a, b string) int { return h.age[a] - h.age[b] })
+	for i, name := range names {
+		names[i] = name + "=" + h.jar[host][name]
 	}
-	return strings.Join(list, "; ")
+	return strings.Join(names, "; ")
+}
+
+// put sets a cookie. The caller holds mu.
+func (h *hijacker) put(host, name, value string) {
+	if h.jar[host] == nil {
+		h.jar[host] = map[string]string{}
+	}
+	if h.age == nil {
+		h.age = map[string]int{}
+	}
+	if h.jar[host][name] == "" {
+		h.age[name] = len(h.age) + 1
+	}
+	h.jar[host][name] = value
 }
 
 func (h *hijacker) keep(host string, resp *http.Response) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.jar[host] == nil {
-		h.jar[host] = map[string]string{}
-	}
 	for _, c := range resp.Cookies() {
 		if c.MaxAge < 0 {
 			delete(h.jar[host], c.Name)
 			continue
 		}
-		h.jar[host][c.Name] = c.Value
+		h.put(host, c.Name, c.Value)
 		if c.Name == "__Host-wechat_session" {
 			h.got = append(h.got, c.Value)
 		}
@@ -143,11 +157,10 @@ func (h *hijacker) forget(page string, names ...string) {
 	}
 }
 
+// loginCookies are the names of the site's login cookies, the oldest first.
 func (h *hijacker) loginCookies(page string) (names []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for name := range h.jar[hijackHost(page)] {
-		if strings.Contains(name, "_login_") {
+	for cookie := range strings.SplitSeq(h.cookies(hijackHost(page)), "; ") {
+		if name, _, _ := strings.Cut(cookie, "="); strings.Contains(name, "_login_") {
 			names = append(names, name)
 		}
 	}
