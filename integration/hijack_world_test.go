@@ -64,6 +64,8 @@ type hijacker struct {
 	user string
 	c    *http.Client
 
+	loses func(*http.Response, *http.Cookie) bool // which cookies it does not keep; nil: it keeps all
+
 	mu  sync.Mutex
 	jar map[string]map[string]string // by host, then by name; guarded by mu
 	age map[string]int               // by name: the oldest cookie is sent first; guarded by mu
@@ -126,6 +128,9 @@ func (h *hijacker) keep(host string, resp *http.Response) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range resp.Cookies() {
+		if h.loses != nil && h.loses(resp, c) {
+			continue
+		}
 		if c.MaxAge < 0 {
 			delete(h.jar[host], c.Name)
 			continue
