@@ -19,6 +19,16 @@ func TestLoopTabs(t *testing.T) {
 	})
 }
 
+// What no bound of the gateway's own can keep off, one line of Caddy's does: it decides what headers are too large.
+func TestLoopTabsUnderALargerLimit(t *testing.T) {
+	w := newWorld(t, boundDomain, func(w *world) string {
+		return strings.Replace(hijackCaddyfile(w, ""), "wechat {", "servers {\n max_header_size 64KB\n}\nwechat {", 1)
+	})
+	for _, page := range []string{authPage, shopPage} {
+		loopAtOnce(t, w, page, 20, 1950-len("/member/?"))
+	}
+}
+
 func loopFourTabs(t *testing.T, w *world, page string) {
 	for _, order := range loopOrders(4) {
 		h := hijackBrowser(t, w, "lina")
