@@ -49,6 +49,7 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 	out, err := v.outcome(r.Context(), cb)
 	if err == nil {
 		pending.Ended = now().Unix()
+		v.site.app.gateway.codes.NoteEnd(r.Context(), pending.ID, attemptWindow)
 		err = v.keep(w, r, without(others, pending.ID), pending)
 	}
 	if err != nil {
@@ -192,17 +193,18 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 		v.cannot(w, r, to, err)
 		return
 	}
+	snapshot := out.Status == ticket.StatusSnapshot
 	switch {
-	case out.Status == ticket.StatusSnapshot && a.Snapshot == snapshotGuest:
-		a.endSnapshot(w, r, v, to, snapshotPage) // a guest's cookie would not come back either
-	case out.Status == ticket.StatusSnapshot:
-		a.endSnapshot(w, r, v, to, a.Snapshot)
-	case out.Status != ticket.StatusOK:
+	case out.Status != ticket.StatusOK && !snapshot:
 		v.endPage(w, r, v.site.loginURL(to, cb.login.Scope), out)
-	case cb.login.Restarts > 0:
-		v.cookiesOff(w, r, v.site.loginURL(to, cb.login.Scope))
+	case cb.login.Restarts == 0: // a snapshot that was left lost its cookies with it, and is entered again here
+		a.beginFromPage(w, r, v, loginWish{to: to, scope: cb.login.Scope, pressed: true, restarts: 1})
+	case snapshot && a.Snapshot == snapshotGuest:
+		a.endSnapshot(w, r, v, to, snapshotPage) // a guest's cookie would not come back either
+	case snapshot:
+		a.endSnapshot(w, r, v, to, a.Snapshot)
 	default:
-		a.beginFromPage(w, r, v, loginWish{to: to, scope: cb.login.Scope, pressed: true, restarts: cb.login.Restarts + 1})
+		v.cookiesOff(w, r, v.site.loginURL(to, cb.login.Scope))
 	}
 }
 

@@ -39,8 +39,9 @@ type ownCookies struct {
 
 type cookie struct{ name, value string }
 
-// maxLoginCookies bounds what is read of login cookies that piled up.
-const maxLoginCookies = 20
+// maxLoginCookies bounds what is read of login cookies that piled up: as many as browsers keep of one host.
+// The one that a callback needs is the newest, and stands last.
+const maxLoginCookies = 180
 
 // readCookies finds the origin's own cookies by a scan that allocates nothing where there is but a session.
 func (n *cookieNames) readCookies(lines []string) (own ownCookies) {

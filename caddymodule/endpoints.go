@@ -111,6 +111,9 @@ func (v *visit) fromElsewhere(r *http.Request) bool {
 
 // fromHere reports whether a browser says that a page of this origin led to r.
 func (v *visit) fromHere(r *http.Request) bool {
+	if !isPressed(r) {
+		return false
+	}
 	if s := r.Header.Get("Sec-Fetch-Site"); s != "" {
 		return s == "same-origin"
 	}
@@ -118,16 +121,28 @@ func (v *visit) fromHere(r *http.Request) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
+// isPressed reports whether r can be what a person or a script meant: an image or a frame in somebody's post
+// cannot, nor can a browser that fetches links ahead.
+func isPressed(r *http.Request) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"} {
+		if r.Header.Get(name) != "" {
+			return false
+		}
+	}
+	dest := r.Header.Get("Sec-Fetch-Dest")
+	return dest == "" || dest == "document" || dest == "empty"
+}
+
 // logout revokes the session, for every gateway and every renewal under way, before it answers.
 func (a *Auth) logout(w http.ResponseWriter, r *http.Request, v *visit) {
 	o := v.origin
 	o.cookies.clear(w, o.cookies.session)
 	o.cookies.clear(w, o.cookies.guest)
-	s := v.session
-	if s == nil && v.own.session[0] != "" {
-		s = o.verified(r, v.own.session[0]) // a logout that could not be recorded is tried again
-	}
-	if s != nil {
+	for _, token := range v.own.session { // two where one was tossed in: which is the person's cannot be told
+		s := o.verified(r, token) // ended or not: a logout that could not be recorded is tried again
+		if s == nil {
+			continue
+		}
 		if err := a.site.app.gateway.revoked.Revoke(r.Context(), s.ID, o.lastToken(s)); err != nil {
 			a.site.fail(w, r, zapcore.ErrorLevel, "a logout could not be recorded; the session lives on where its cookie was copied to",
 				page{Name: "error", Reason: "storage", Status: http.StatusInternalServerError, Code: codeUnavailable, Action: a.site.path + "/bye"}, zap.Error(err))

@@ -78,7 +78,7 @@ func (l loginWish) address(s *site) string {
 func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 	o, keys := v.origin, v.site.app.gateway.keys
 	kept, attempts := v.pending(r)
-	if attempts >= maxAttempts && !wish.retry {
+	if attempts+v.unrecorded(r, kept) >= maxAttempts && !wish.retry {
 		v.tooManyAttempts(w, r, wish)
 		return
 	}
@@ -141,6 +141,23 @@ func (v *visit) pending(r *http.Request) (open []loginCookie, attempts int) {
 	}
 	slices.SortStableFunc(open, func(a, b loginCookie) int { return int(a.Started - b.Started) })
 	return open, attempts
+}
+
+// unrecorded counts the attempts among the newest logins whose cookies do not say so: something drops what
+// a callback sets. It marks them as ended. Fewer than make a loop are not asked about.
+func (v *visit) unrecorded(r *http.Request, kept []loginCookie) (attempts int) {
+	if len(kept) < maxAttempts {
+		return 0
+	}
+	newest := kept[max(0, len(kept)-keepLogins):]
+	for i := range newest {
+		c := &newest[i]
+		if c.Ended == 0 && now().Sub(time.Unix(c.Started, 0)) < attemptWindow && v.site.app.gateway.codes.CameBack(r.Context(), c.ID) {
+			c.Ended = c.Started
+			attempts++
+		}
+	}
+	return attempts
 }
 
 // forgetAttempts removes the cookies of logins that have ended.

@@ -160,49 +160,6 @@ func TestPublicKeysVerifySessions(t *testing.T) {
 	}
 }
 
-func TestCookiesOffEndsAtAPage(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		b := w.browser(w.sim, wechattest.BrowserOptions{NoCookies: true})
-		p := open(t, b, page)
-		wantStatus(t, p, http.StatusBadRequest)
-		trips := 0
-		for _, hop := range p.Redirects {
-			if hop.URL.Path == wechattest.PathAuthorize {
-				trips++
-			}
-		}
-		if trips > 2 || !strings.Contains(string(p.Body), "Cookie") {
-			t.Errorf("%d trips to WeChat, then\n%.1000s", trips, p.Body)
-		}
-	})
-}
-
-// A session cookie that is lost each time leads to a page after three attempts, whose button goes on.
-func TestLoopEndsAfterThreeAttempts(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		x := &walker{t: t, client: w.client(), cookies: map[string]string{}, refuse: "__Host-wechat_session"}
-		for range 2 {
-			resp, body := x.walk(page)
-			if resp.StatusCode != http.StatusTooManyRequests || x.logins > 3 {
-				t.Fatalf("status %d after %d logins\n%.1000s", resp.StatusCode, x.logins, body)
-			}
-			wantOwnAnswer(t, resp)
-		}
-		_, body := x.walk(page)
-		button := hrefs(body)
-		x.refuse, x.logins = "", 0
-		resp, _ := x.walk(strings.TrimSuffix(page, "/member/") + button[0])
-		if resp.StatusCode != http.StatusOK || x.logins != 1 {
-			t.Fatalf("the button led to status %d", resp.StatusCode)
-		}
-		// A signed-in request ends the counting.
-		delete(x.cookies, "__Host-wechat_session")
-		if resp, _ := x.walk(page); resp.StatusCode != http.StatusOK {
-			t.Errorf("the next login ended with status %d", resp.StatusCode)
-		}
-	})
-}
-
 // walker is a browser that refuses a cookie.
 type walker struct {
 	t       *testing.T
@@ -248,26 +205,6 @@ func hrefs(body string) (list []string) {
 		}
 	}
 	return list
-}
-
-func TestDecliningNeverLoops(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		w.sim.Update(func(k *wechattest.Knobs) { k.Consent = wechattest.DeclineLegacy })
-		b := w.browser(w.sim, wechattest.BrowserOptions{})
-		p := open(t, b, page)
-		wantStatus(t, p, http.StatusOK)
-		if p.URL.Path != "/_wechat/callback" || len(p.Links()) == 0 {
-			t.Fatalf("ended at %s with links %v", p.URL, p.Links())
-		}
-		w.sim.Update(func(k *wechattest.Knobs) { k.Consent = wechattest.Silent })
-		p, err := b.Click(t.Context(), p, p.Links()[0].Text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if openID(t, p) == "" || !strings.HasSuffix(strings.TrimSuffix(p.URL.String(), "#"), "/member/") {
-			t.Errorf("the retry ended at %s", p.URL)
-		}
-	})
 }
 
 // Snapshot visitors have virtual ids, a page that ignores clicks and cookies of their own.

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
@@ -47,92 +46,6 @@ func TestCallbackThatArrivesTwiceSignsIn(t *testing.T) {
 					t.Errorf("the session was lost: %v", p.Redirects)
 				}
 			})
-		}
-	})
-}
-
-// The same callback 20 times at once: one exchange, and every answer leads on signed in, by one session.
-func TestCallbackManyTimesAtOnceLeadsToOneSession(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		c := w.client()
-		callback, cookies := begin(t, w, c, page)
-		w.sim.ResetCalls()
-		var wg sync.WaitGroup
-		sessions := make([]string, 20)
-		for i := range sessions {
-			wg.Go(func() { sessions[i] = follow(t, c, callback, cookies) })
-		}
-		wg.Wait()
-		if n := w.sim.CountCalls(wechattest.PathToken); n != 1 {
-			t.Errorf("WeChat was asked %d times", n)
-		}
-		for _, s := range sessions {
-			if s == "" || jti(t, s) != jti(t, sessions[0]) {
-				t.Errorf("not one session: %q", s)
-			}
-		}
-	})
-}
-
-// Back button, replays and shared addresses: whoever is signed in never sees an error there.
-func TestOldCallbackSendsASignedInBrowserOn(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		b := w.browser(w.sim, wechattest.BrowserOptions{})
-		p := open(t, b, page)
-		first := openID(t, p)
-		w.sim.ResetCalls()
-		for range 3 {
-			p = open(t, b, p.Callback().String())
-			if got := openID(t, p); got != first {
-				t.Errorf("another identity: %q", got)
-			}
-		}
-		if n := w.sim.CountCalls(wechattest.PathToken); n != 0 {
-			t.Errorf("WeChat was asked %d times", n)
-		}
-	})
-}
-
-// A callback's address in another browser signs that browser in as nobody but its own user.
-func TestCallbackInAnotherBrowserIsWorthNothing(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		c := w.client()
-		callback, cookies := begin(t, w, c, page)
-		thief := w.browser(w.sim, wechattest.BrowserOptions{User: "lina"})
-		for _, address := range callbacks(t, c, callback) {
-			p := open(t, thief, address)
-			if p.Status == http.StatusOK && openID(t, p) != w.sim.OpenID(appID, "lina") {
-				t.Errorf("%s gave away an identity: %s", address, p.Body)
-			}
-			thief.ClearCookies()
-		}
-		// And nothing was spent: its own browser still ends signed in.
-		if s := follow(t, c, callback, cookies); s == "" {
-			t.Error("the thief's try spent the login")
-		}
-	})
-}
-
-// Mallory begins a login, a victim's callback fills it, Mallory asks again with a junk code, or with a
-// code that another login had: nothing of the victim comes back.
-func TestJunkCodeInAFilledLoginBringsNothing(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		c := w.client()
-		callback, mallory := begin(t, w, c, page)
-		if resp, _ := get(t, c, callback, pageHeader(nil)); resp.StatusCode >= 500 {
-			t.Fatalf("the victim's browser got %d", resp.StatusCode)
-		}
-		other, _ := begin(t, w, c, page)
-		for _, code := range []string{strings.Repeat("J", 32), queryOf(t, other).Get("code"), ""} {
-			if s := follow(t, c, withQuery(t, callback, "code", code), mallory); s != "" && openIDOf(t, s) == w.sim.OpenID(appID, "zhangwei") && code != queryOf(t, other).Get("code") {
-				t.Errorf("code %q gave the victim's identity away", code)
-			}
-		}
-		// A code exchanged in one login is refused in another.
-		used, _ := begin(t, w, c, page)
-		get(t, c, used, pageHeader(nil))
-		if s := follow(t, c, withQuery(t, callback, "code", queryOf(t, used).Get("code")), mallory); s != "" {
-			t.Error("a code that was exchanged in another login signed in")
 		}
 	})
 }
@@ -190,40 +103,6 @@ func TestJunkInTheCallbackIsNotLookedAt(t *testing.T) {
 				t.Errorf("%q: not signed in", junk)
 			}
 		}
-	})
-}
-
-func TestTwoPeopleAlternatingSeeThemselves(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		people := map[string]*wechattest.Browser{}
-		for _, user := range []string{"zhangwei", "lina"} {
-			people[user] = w.browser(w.sim, wechattest.BrowserOptions{User: user})
-		}
-		for i := range 100 {
-			user := []string{"zhangwei", "lina"}[i%2]
-			if i%20 < 2 {
-				people[user].ClearCookies("auth.example.com", "shop.example.org")
-			}
-			if got := openID(t, open(t, people[user], page)); got != w.sim.OpenID(appID, user) {
-				t.Fatalf("%s was shown %q", user, got)
-			}
-		}
-	})
-}
-
-func TestFourTabsFinishInAnyOrder(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		b := w.browser(w.sim, wechattest.BrowserOptions{})
-		var wg sync.WaitGroup
-		for i := range 4 {
-			wg.Go(func() {
-				p, err := b.Open(t.Context(), page+"?tab="+string(rune('0'+i)))
-				if err != nil || p.Status != http.StatusOK || !strings.HasSuffix(p.URL.RawQuery, string(rune('0'+i))) {
-					t.Errorf("tab %d ended at %v: %v", i, p, err)
-				}
-			})
-		}
-		wg.Wait()
 	})
 }
 

@@ -80,6 +80,18 @@ func (c *Codes) Stranger(ctx context.Context, account, code, login string) (bool
 	return string(first) == string(mine[:]), err
 }
 
+// NoteEnd notes for ttl that the login's callback came back to its browser: the cookie that says so may not
+// arrive. It serves to end loops alone, so that a store that is away is no error.
+func (c *Codes) NoteEnd(ctx context.Context, login string, ttl time.Duration) {
+	_ = c.Store.Put(ctx, storeKey("came back", login), []byte{1}, ttl)
+}
+
+// CameBack reports whether NoteEnd was told of the login.
+func (c *Codes) CameBack(ctx context.Context, login string) bool {
+	_, err := c.Store.Get(ctx, storeKey("came back", login))
+	return err == nil
+}
+
 func (c *Codes) once(ctx context.Context, key, account, code, login string, exchange func(context.Context) Outcome) (Outcome, error) {
 	if out, err := c.outcome(ctx, key); !errors.Is(err, ErrNotFound) {
 		return out, err

@@ -3,6 +3,8 @@ package ticket
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -30,10 +32,10 @@ type Login struct {
 // Pending is what the browser keeps of a login, sealed in its login cookie. That it comes back proves
 // that this browser began the login.
 type Pending struct {
-	ID      string `json:"i"`
-	Return  []byte `json:"r"`           // where the user was going, path and query, byte for byte
-	Started int64  `json:"t"`           // Unix seconds
-	Ended   int64  `json:"e,omitempty"` // when its callback came back, Unix seconds; then it only counts as an attempt
+	ID      string
+	Return  []byte // where the user was going, path and query, byte for byte
+	Started int64  // Unix seconds
+	Ended   int64  // when its callback came back, Unix seconds; then it only counts as an attempt
 }
 
 // NewLoginID returns the id of a new login: 32 hex digits, fit for WeChat's `state`.
@@ -68,16 +70,38 @@ func (k *Keyring) OpenLogin(ctx context.Context, sealed string) (Login, error) {
 	return l, err
 }
 
-// SealPending returns p as the value of a login cookie of origin.
+// SealPending returns p as the value of a login cookie of origin: the login's id (16 bytes), the times as
+// varints, the return path. Not JSON: tabs that begin at once leave a cookie each, none of them sees the
+// others', and a server refuses headers over its limit.
 func (k *Keyring) SealPending(ctx context.Context, origin string, p Pending) (string, error) {
-	return k.sealJSON(ctx, "login cookie of "+origin, p)
+	id, err := hex.DecodeString(p.ID)
+	if err != nil || !IsLoginID(p.ID) {
+		return "", fmt.Errorf("sealing: %q is no login's id", p.ID)
+	}
+	b := binary.AppendVarint(binary.AppendVarint(id, p.Started), p.Ended)
+	return k.Seal(ctx, "login cookie of "+origin, append(b, p.Return...))
 }
 
 // OpenPending reads what SealPending wrote for the same origin, or returns ErrSeal.
 func (k *Keyring) OpenPending(ctx context.Context, origin, sealed string) (Pending, error) {
-	var p Pending
-	err := k.openJSON(ctx, "login cookie of "+origin, sealed, &p)
-	return p, err
+	b, err := k.Open(ctx, "login cookie of "+origin, sealed)
+	if err != nil {
+		return Pending{}, err
+	}
+	if len(b) < 16 {
+		return Pending{}, ErrSeal
+	}
+	p := Pending{ID: hex.EncodeToString(b[:16])}
+	b = b[16:]
+	for _, at := range []*int64{&p.Started, &p.Ended} {
+		t, n := binary.Varint(b)
+		if n <= 0 {
+			return Pending{}, ErrSeal
+		}
+		*at, b = t, b[n:]
+	}
+	p.Return = b
+	return p, nil
 }
 
 func (k *Keyring) sealJSON(ctx context.Context, purpose string, v any) (string, error) {

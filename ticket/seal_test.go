@@ -42,7 +42,8 @@ func TestSealsOfOnePurposeAreWorthNothingForAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pending, err := k.SealPending(ctx, ours, Pending{ID: "x"})
+	id := NewLoginID()
+	pending, err := k.SealPending(ctx, ours, Pending{ID: id})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestSealsOfOnePurposeAreWorthNothingForAnother(t *testing.T) {
 	if _, err := k.OpenPending(ctx, theirs, pending); !errors.Is(err, ErrSeal) {
 		t.Errorf("one site's cookie passes at another: %v", err)
 	}
-	if got, err := k.OpenPending(ctx, ours, pending); err != nil || got.ID != "x" {
+	if got, err := k.OpenPending(ctx, ours, pending); err != nil || got.ID != id {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
