@@ -32,14 +32,14 @@ func newCookieNames(base, port string, secure bool) cookieNames {
 // ownCookies is what a request carries of the gateway's cookies. Names and values point into its headers.
 type ownCookies struct {
 	session [2]string // of two with one name, one was tossed in: see visit.recognise
-	more    bool      // there were more than two
+	more    []string  // there were more than two: the further ones
 	guest   string
 	logins  []cookie // of this origin, in the order they came
 }
 
 type cookie struct{ name, value string }
 
-// maxLoginCookies bounds what is read of login cookies that piled up.
+// maxLoginCookies bounds what is read of login cookies that piled up, and of session cookies tossed in.
 const maxLoginCookies = 20
 
 // readCookies finds the origin's own cookies by a scan that allocates nothing where there is but a session.
@@ -62,8 +62,8 @@ func (n *cookieNames) take(own *ownCookies, name, value string) {
 	case name == n.session && value == own.session[0]:
 	case name == n.session && own.session[1] == "":
 		own.session[1] = value
-	case name == n.session:
-		own.more = true
+	case name == n.session && len(own.more) < maxLoginCookies:
+		own.more = append(own.more, value)
 	case name == n.guest:
 		own.guest = value
 	case strings.HasPrefix(name, n.login) && len(own.logins) < maxLoginCookies:
