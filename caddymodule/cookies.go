@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
 )
 
 // cookieNames are the gateway's cookies at one origin.
@@ -66,9 +68,16 @@ func (n *cookieNames) take(own *ownCookies, name, value string) {
 		own.more = append(own.more, value)
 	case name == n.guest:
 		own.guest = value
-	case strings.HasPrefix(name, n.login) && len(own.logins) < maxLoginCookies:
+	case n.isLogin(name) && len(own.logins) < maxLoginCookies:
 		own.logins = append(own.logins, cookie{name, value})
 	}
+}
+
+// isLogin reports whether name is a login cookie's. Another name that begins as one was never set here,
+// and must not be repeated in an answer: it may be as long as a request's header.
+func (n *cookieNames) isLogin(name string) bool {
+	id, ok := strings.CutPrefix(name, n.login)
+	return ok && ticket.IsLoginID(id)
 }
 
 // isCookieOf reports whether name is one of the gateway's cookies of that base, prefixed or not, whatever

@@ -49,9 +49,13 @@ func TestReadCookiesFindsOwnOnes(t *testing.T) {
 
 func TestReadCookiesIsBounded(t *testing.T) {
 	n := newCookieNames("wechat_session", "", true)
-	own := n.readCookies([]string{strings.Repeat("__Host-wechat_session_login_x=1; ", 1000)})
+	own := n.readCookies([]string{strings.Repeat("__Host-wechat_session_login_"+strings.Repeat("0", 32)+"=1; ", 1000)})
 	if len(own.logins) != maxLoginCookies {
 		t.Errorf("%d login cookies were kept", len(own.logins))
+	}
+	own = n.readCookies([]string{"__Host-wechat_session_login_=1; __Host-wechat_session_login_x=1; __Host-wechat_session_login_" + strings.Repeat("0", 33) + "=1"})
+	if len(own.logins) > 0 {
+		t.Errorf("kept as login cookies: %q", own.logins)
 	}
 }
 
