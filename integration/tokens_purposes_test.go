@@ -228,6 +228,7 @@ func TestTokensGuestWrongInOneThing(t *testing.T) {
 		{"aud, which is missing,", `"aud":"` + tokensGuestOrigin + `",`, ""},
 		{"exp", exp, fmt.Sprintf(`"exp":%d`, now-1)},
 		{"exp, which is missing,", "," + exp, ""},
+		{"exp, which is 0,", exp, `"exp":0`},
 		{"exp, which is null,", exp, `"exp":null`},
 		{"iat", iat, fmt.Sprintf(`"iat":%d`, now+3600)},
 		{"a claim that was added", iat, iat + `,"sub":"oLina"`},
