@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -56,6 +57,13 @@ func TestReadCookiesIsBounded(t *testing.T) {
 	own = n.readCookies([]string{"__Host-wechat_session_login_=1; __Host-wechat_session_login_x=1; __Host-wechat_session_login_" + strings.Repeat("0", 33) + "=1"})
 	if len(own.logins) > 0 {
 		t.Errorf("kept as login cookies: %q", own.logins)
+	}
+	var tossed strings.Builder // a logout verifies each
+	for i := range 1000 {
+		fmt.Fprintf(&tossed, "__Host-wechat_session=%d; ", i)
+	}
+	if own = n.readCookies([]string{tossed.String()}); len(own.more) != maxLoginCookies {
+		t.Errorf("%d further session cookies were kept", len(own.more))
 	}
 }
 
