@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/caddy-wechat/caddy-wechat/ticket"
 )
 
 // cookieNames are the gateway's cookies at one origin.
@@ -32,16 +34,20 @@ func newCookieNames(base, port string, secure bool) cookieNames {
 // ownCookies is what a request carries of the gateway's cookies. Names and values point into its headers.
 type ownCookies struct {
 	session [2]string // of two with one name, one was tossed in: see visit.recognise
-	more    bool      // there were more than two
+	more    []string  // there were more than two: the further ones
 	guest   string
 	logins  []cookie // of this origin, in the order they came
 }
 
 type cookie struct{ name, value string }
 
-// maxLoginCookies bounds what is read of login cookies that piled up: as many as browsers keep of one host.
-// The one that a callback needs is the newest, and stands last.
-const maxLoginCookies = 180
+const (
+	// maxLoginCookies bounds what is read of login cookies that piled up. Browsers send the newest last, and a
+	// callback needs that most.
+	maxLoginCookies = 40
+	// maxTossed bounds what is read of session cookies that were tossed in.
+	maxTossed = 20
+)
 
 // readCookies finds the origin's own cookies by a scan that allocates nothing where there is but a session.
 func (n *cookieNames) readCookies(lines []string) (own ownCookies) {
@@ -63,13 +69,23 @@ func (n *cookieNames) take(own *ownCookies, name, value string) {
 	case name == n.session && value == own.session[0]:
 	case name == n.session && own.session[1] == "":
 		own.session[1] = value
-	case name == n.session:
-		own.more = true
+	case name == n.session && len(own.more) < maxTossed:
+		own.more = append(own.more, value)
 	case name == n.guest:
 		own.guest = value
-	case strings.HasPrefix(name, n.login) && len(own.logins) < maxLoginCookies:
+	case n.isLogin(name):
+		if len(own.logins) == maxLoginCookies {
+			own.logins = own.logins[1:]
+		}
 		own.logins = append(own.logins, cookie{name, value})
 	}
+}
+
+// isLogin reports whether name is a login cookie's. Another name that begins as one was never set here,
+// and must not be repeated in an answer: it may be as long as a request's header.
+func (n *cookieNames) isLogin(name string) bool {
+	id, ok := strings.CutPrefix(name, n.login)
+	return ok && ticket.IsLoginID(id)
 }
 
 // isCookieOf reports whether name is one of the gateway's cookies of that base, prefixed or not, whatever

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -40,7 +41,7 @@ func TestReadCookiesFindsOwnOnes(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			own := c.names.readCookies(c.lines)
-			if own.session != c.want || own.more != c.more {
+			if own.session != c.want || (len(own.more) > 0) != c.more {
 				t.Errorf("got %q more=%v, want %q more=%v", own.session, own.more, c.want, c.more)
 			}
 		})
@@ -49,9 +50,20 @@ func TestReadCookiesFindsOwnOnes(t *testing.T) {
 
 func TestReadCookiesIsBounded(t *testing.T) {
 	n := newCookieNames("wechat_session", "", true)
-	own := n.readCookies([]string{strings.Repeat("__Host-wechat_session_login_x=1; ", 1000)})
+	own := n.readCookies([]string{strings.Repeat("__Host-wechat_session_login_"+strings.Repeat("0", 32)+"=1; ", 1000)})
 	if len(own.logins) != maxLoginCookies {
 		t.Errorf("%d login cookies were kept", len(own.logins))
+	}
+	own = n.readCookies([]string{"__Host-wechat_session_login_=1; __Host-wechat_session_login_x=1; __Host-wechat_session_login_" + strings.Repeat("0", 33) + "=1"})
+	if len(own.logins) > 0 {
+		t.Errorf("kept as login cookies: %q", own.logins)
+	}
+	var tossed strings.Builder // a logout verifies each
+	for i := range 1000 {
+		fmt.Fprintf(&tossed, "__Host-wechat_session=%d; ", i)
+	}
+	if own = n.readCookies([]string{tossed.String()}); len(own.more) != maxTossed {
+		t.Errorf("%d further session cookies were kept", len(own.more))
 	}
 }
 

@@ -133,22 +133,25 @@ func isPressed(r *http.Request) bool {
 	return dest == "" || dest == "document" || dest == "empty"
 }
 
-// logout revokes the session, for every gateway and every renewal under way, before it answers.
+// logout revokes the session, for every gateway and every renewal under way, before it answers. Where
+// another's was tossed in beside it both end: which is the person's own cannot be told. One that has
+// ended already is revoked again: it may not have been recorded.
 func (a *Auth) logout(w http.ResponseWriter, r *http.Request, v *visit) {
 	o := v.origin
 	o.cookies.clear(w, o.cookies.session)
 	o.cookies.clear(w, o.cookies.guest)
-	for _, token := range v.own.session { // two where one was tossed in: which is the person's cannot be told
-		s := o.verified(r, token) // ended or not: a logout that could not be recorded is tried again
-		if s == nil {
+	var failed error
+	for _, s := range v.presented(r) {
+		if err := a.site.app.gateway.revoked.Revoke(r.Context(), s.ID, o.lastToken(s)); err != nil {
+			failed = err
 			continue
 		}
-		if err := a.site.app.gateway.revoked.Revoke(r.Context(), s.ID, o.lastToken(s)); err != nil {
-			a.site.fail(w, r, zapcore.ErrorLevel, "a logout could not be recorded; the session lives on where its cookie was copied to",
-				page{Name: "error", Reason: "storage", Status: http.StatusInternalServerError, Code: codeUnavailable, Action: a.site.path + "/bye"}, zap.Error(err))
-			return
-		}
 		a.site.account.logger.Info("signed out", a.site.account.user(s.OpenID), zap.String("origin", o.name))
+	}
+	if failed != nil {
+		a.site.fail(w, r, zapcore.ErrorLevel, "a logout could not be recorded; the session lives on where its cookie was copied to",
+			page{Name: "error", Reason: "storage", Status: http.StatusInternalServerError, Code: codeUnavailable, Action: a.site.path + "/bye"}, zap.Error(failed))
+		return
 	}
 	o.go303(w, a.afterLogout(r))
 }

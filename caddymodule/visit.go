@@ -73,7 +73,7 @@ func cookieLines(r *http.Request, again bool) []string {
 // recognise returns the session that r's cookie stands for. Two different cookies of one name mean that
 // one was tossed in by somebody else; they count only if exactly one of them is a session.
 func (v *visit) recognise(r *http.Request) *liveSession {
-	if v.own.session[0] == "" || v.own.more {
+	if v.own.session[0] == "" || len(v.own.more) > 0 {
 		return nil
 	}
 	s := v.origin.session(r, v.own.session[0])
@@ -113,6 +113,19 @@ func (o *origin) verified(r *http.Request, token string) *liveSession {
 	s := newLiveSession(token, o.name, verified)
 	cache.put(s)
 	return s
+}
+
+// presented are the sessions that r's cookies stand for, ended or not, whoever is recognised by them.
+func (v *visit) presented(r *http.Request) (list []*liveSession) {
+	for _, token := range append(v.own.session[:], v.own.more...) {
+		if token == "" {
+			continue
+		}
+		if s := v.origin.verified(r, token); s != nil {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // has reports whether the user is signed in with at least that scope.
