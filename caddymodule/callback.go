@@ -49,7 +49,7 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 	out, err := v.outcome(r.Context(), cb)
 	if err == nil {
 		pending.Ended = now().Unix()
-		v.site.app.gateway.codes.NoteEnd(r.Context(), pending.ID, attemptWindow)
+		v.noteEnd(r.Context(), pending.ID, out)
 		err = v.keep(w, r, without(others, pending.ID), pending)
 	}
 	if err != nil {
@@ -194,10 +194,14 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 		return
 	}
 	snapshot := out.Status == ticket.StatusSnapshot
+	left := snapshot && v.site.app.gateway.codes.CameBack(r.Context(), cb.login.ID)
+	if snapshot {
+		v.noteEnd(r.Context(), cb.login.ID, out)
+	}
 	switch {
 	case out.Status != ticket.StatusOK && !snapshot:
 		v.endPage(w, r, v.site.loginURL(to, cb.login.Scope), out)
-	case cb.login.Restarts == 0: // a snapshot that was left lost its cookies with it, and is entered again here
+	case cb.login.Restarts == 0 && (left || !snapshot):
 		a.beginFromPage(w, r, v, loginWish{to: to, scope: cb.login.Scope, pressed: true, restarts: 1})
 	case snapshot && a.Snapshot == snapshotGuest:
 		a.endSnapshot(w, r, v, to, snapshotPage) // a guest's cookie would not come back either
@@ -205,6 +209,18 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 		a.endSnapshot(w, r, v, to, a.Snapshot)
 	default:
 		v.cookiesOff(w, r, v.site.loginURL(to, cb.login.Scope))
+	}
+}
+
+// noteEnd notes that the login came back with what WeChat says alone: strangers must not fill the store.
+// A snapshot that is left drops its cookies and enters its last address, the callback's, again: that it was
+// here before is how it is told.
+func (v *visit) noteEnd(ctx context.Context, login string, out ticket.Outcome) {
+	switch out.Status {
+	case ticket.StatusOK:
+		v.site.app.gateway.codes.NoteEnd(ctx, login, attemptWindow)
+	case ticket.StatusSnapshot:
+		v.site.app.gateway.codes.NoteEnd(ctx, login, ticket.LoginLife)
 	}
 }
 
