@@ -163,7 +163,7 @@ func (s *site) asksLogin(r *http.Request, to string) bool {
 	if err != nil {
 		return true
 	}
-	if strings.HasPrefix(u.Path, s.path+"/") {
+	if strings.HasPrefix(browserPath(to), s.path+"/") {
 		return false
 	}
 	probe := r.Clone(r.Context())

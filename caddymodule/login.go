@@ -89,8 +89,8 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 		ID: ticket.NewLoginID(), Account: v.site.account.name, Origin: o.name, Path: v.site.path,
 		Scope: wish.scope, Started: now().Unix(), Restarts: wish.restarts,
 	}
-	if len(wish.to) <= maxReturnSeal {
-		login.Return = wish.to
+	if to := encodeHigh(wish.to); len(to) <= maxReturnSeal { // JSON takes UTF-8 alone
+		login.Return = to
 	}
 	sealed, err := keys.SealLogin(r.Context(), login)
 	if err == nil {
