@@ -119,6 +119,18 @@ func (s *site) returnPath(p string) string {
 	return strings.ReplaceAll(p, " ", "%20")
 }
 
+// wantedReturn is the parameter return of a query. Go's own reading drops a value with a semicolon in it,
+// which is a path that a browser sends as it is.
+func wantedReturn(rawQuery string) string {
+	for pair := range strings.SplitSeq(rawQuery, "&") {
+		if value, ok := strings.CutPrefix(pair, "return="); ok {
+			plain, _ := url.QueryUnescape(value)
+			return plain
+		}
+	}
+	return ""
+}
+
 // leadsBack reports whether p is an endpoint that would start or end a login again.
 func (s *site) leadsBack(p string) bool {
 	rest, ok := strings.CutPrefix(browserPath(p), s.path+"/")

@@ -208,7 +208,7 @@ func (x *redirectWorld) ownURI(prefix, endpoints string) redirectPlay {
 		u, err := url.ParseRequestURI(target)
 		refused := err != nil || !redirectPlain.MatchString(target) || strings.Contains(target, " ") // by Go, with 400
 		switch own := err == nil && strings.HasPrefix(u.Path, endpoints+"/"); {
-		case prefix != "" && (!strings.HasPrefix(p.text, "/") || err == nil && strings.Contains(u.Path, "..") && a.Header.Get("Location") == ""): // not in /app
+		case prefix != "" && (!strings.HasPrefix(p.text, "/") || err == nil && strings.Contains(u.Path, "/.") && a.Header.Get("Location") == ""): // not in /app
 		case err == nil && u.Host != "" && u.Host != at.host: // another site's
 		case a != nil && a.Header.Get("Location") != "" && (own || target[0] != '/'):
 			x.login(t, w, at, target, a, "") // an endpoint with a return path of its own, or absolute-form
@@ -249,6 +249,9 @@ func (x *redirectWorld) session(t *testing.T, at redirectAt, page string) string
 	return "Cookie: __Host-wechat_session=" + token + "\r\n"
 }
 
+// redirectRaw is a return path that means itself without being encoded.
+var redirectRaw = regexp.MustCompile(`^/[^\\&#+%\x00-\x20\x7f]*$`)
+
 // signedIn: a session that suffices goes straight to the return path. encode is nil for a payload as it is.
 func (x *redirectWorld) signedIn(at redirectAt, page, path string, encode func(string) string) func(*testing.T) redirectPlay {
 	return func(t *testing.T) redirectPlay {
@@ -260,6 +263,9 @@ func (x *redirectWorld) signedIn(at redirectAt, page, path string, encode func(s
 			}
 			a := x.play(t, w, at, p.text, redirectGet(at.host, path+"/login?return="+sent, redirectInside, redirectLoad, session))
 			switch {
+			case encode == nil && !redirectRaw.MatchString(p.text):
+			case encode == nil && a.Header.Get("Location") != at.origin+p.wanted:
+				t.Errorf("%.200q, as it is, came back as %.200q, want %.200q", p.text, a, p.wanted)
 			case encode == nil:
 			case a == nil || a.StatusCode != 303:
 				t.Errorf("%.200q: %v", p.text, a)

@@ -317,6 +317,9 @@ func (x *redirectWorld) look(t *testing.T, payload string, at redirectAt, base s
 		if !redirectCookie.MatchString(line) || strings.HasPrefix(line, "__Host-") != strings.HasSuffix(line, "; Secure") {
 			t.Errorf("%q set the cookie %q", payload, line)
 		}
+		if name, _, _ := strings.Cut(line, ";"); len(name) > 4096 {
+			t.Errorf("%.200q set a cookie of %d bytes, which browsers drop", payload, len(name))
+		}
 	}
 	home := []string{at.origin, x.sim.url, "https://auth.example.com", "https://both.example.com"}
 	locations := a.Header["Location"]
