@@ -86,7 +86,7 @@ func (a *Auth) serveLogout(w http.ResponseWriter, r *http.Request, v *visit) {
 		a.logout(w, r, v)
 	default:
 		action := a.site.path + "/logout"
-		if to := original(r).URL.Query().Get("return"); to != "" {
+		if to := wantedReturn(original(r).URL.RawQuery); to != "" {
 			action += "?return=" + url.QueryEscape(a.site.returnPath(to))
 		}
 		page{Name: "logout", Status: http.StatusOK, Action: action}.write(w, r)
@@ -160,7 +160,7 @@ func (a *Auth) logout(w http.ResponseWriter, r *http.Request, v *visit) {
 // page that says so. A page that needs one would sign the person in again, silently.
 func (a *Auth) afterLogout(r *http.Request) string {
 	bye := a.site.path + "/bye"
-	wanted := original(r).URL.Query().Get("return")
+	wanted := wantedReturn(original(r).URL.RawQuery)
 	if wanted == "" && r.Method == http.MethodPost {
 		r.Body = http.MaxBytesReader(nil, r.Body, 8<<10)
 		wanted = r.PostFormValue("return")
@@ -181,7 +181,7 @@ func (s *site) asksLogin(r *http.Request, to string) bool {
 	if err != nil {
 		return true
 	}
-	if strings.HasPrefix(u.Path, s.path+"/") {
+	if strings.HasPrefix(browserPath(to), s.path+"/") {
 		return false
 	}
 	probe := r.Clone(r.Context())

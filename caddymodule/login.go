@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -34,8 +35,9 @@ const (
 
 // serveLogin is GET <path>/login.
 func (a *Auth) serveLogin(w http.ResponseWriter, r *http.Request, v *visit) {
-	q := original(r).URL.Query()
-	wish := loginWish{to: a.site.returnPath(q.Get("return")), scope: a.scope, pressed: true}
+	rawQuery := original(r).URL.RawQuery
+	q, _ := url.ParseQuery(rawQuery)
+	wish := loginWish{to: a.site.returnPath(wantedReturn(rawQuery)), scope: a.scope, pressed: true}
 	switch s := q.Get("scope"); s {
 	case wechat.ScopeBase, wechat.ScopeUserInfo:
 		wish.scope = s
@@ -89,8 +91,8 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 		ID: ticket.NewLoginID(), Account: v.site.account.name, Origin: o.name, Path: v.site.path,
 		Scope: wish.scope, Started: now().Unix(), Restarts: wish.restarts,
 	}
-	if len(wish.to) <= maxReturnSeal {
-		login.Return = wish.to
+	if to := encodeHigh(wish.to); len(to) <= maxReturnSeal { // JSON takes UTF-8 alone
+		login.Return = to
 	}
 	sealed, err := keys.SealLogin(r.Context(), login)
 	if err == nil {

@@ -120,15 +120,44 @@ func (s *site) returnPath(p string) string {
 	return p
 }
 
+// wantedReturn is the parameter return of a query. Go's own reading drops a value with a semicolon in it,
+// which is a path that a browser sends as it is.
+func wantedReturn(rawQuery string) string {
+	for pair := range strings.SplitSeq(rawQuery, "&") {
+		if value, ok := strings.CutPrefix(pair, "return="); ok {
+			plain, _ := url.QueryUnescape(value)
+			return plain
+		}
+	}
+	return ""
+}
+
 // leadsBack reports whether p is an endpoint that would start or end a login again.
 func (s *site) leadsBack(p string) bool {
-	path, _, _ := strings.Cut(p, "?")
-	path, _, _ = strings.Cut(path, "#")
-	if plain, err := url.PathUnescape(path); err == nil {
-		path = plain
-	}
-	rest, ok := strings.CutPrefix(path, s.path+"/")
+	rest, ok := strings.CutPrefix(browserPath(p), s.path+"/")
 	return ok && (rest == "login" || rest == "callback" || rest == "logout")
+}
+
+// browserPath is the path at which a browser asks for the return path p, percent-decoded: it resolves dot
+// segments first, written as %2e too, and one that is empty or holds %2F counts as a segment.
+func browserPath(p string) string {
+	p, _, _ = strings.Cut(p, "?")
+	p, _, _ = strings.Cut(p, "#")
+	var kept []string
+	for segment := range strings.SplitSeq(strings.TrimPrefix(p, "/"), "/") {
+		switch strings.ReplaceAll(strings.ToLower(segment), "%2e", ".") {
+		case ".":
+		case "..":
+			kept = kept[:max(0, len(kept)-1)]
+		default:
+			kept = append(kept, segment)
+		}
+	}
+	p = "/" + strings.Join(kept, "/")
+	if plain, err := url.PathUnescape(p); err == nil {
+		return plain
+	}
+	return p
 }
 
 // ownURI returns the return path to the page that r asked for.

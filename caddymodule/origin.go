@@ -18,13 +18,14 @@ import (
 type siteAddress struct {
 	server *caddyhttp.Server
 	hosts  []string // exact, lower-case; none on a catch-all address or in a named route
+	wide   []string // those with a wildcard or a placeholder
 	open   bool     // the address also takes hosts that are not in hosts: catch-all, wildcard, placeholder
 	inSite bool     // false in a named route, which belongs to no site
 }
 
 // key tells sites of one configuration apart. A site's error routes have its hosts, and so its key.
 func (s *siteAddress) key() string {
-	return fmt.Sprintf("%p %t %s", s.server, s.inSite, strings.Join(s.hosts, " "))
+	return fmt.Sprintf("%p %t %q %q", s.server, s.inSite, s.hosts, s.wide)
 }
 
 // addressOf finds the site that a handler is being provisioned for: the first route of its server that
@@ -63,14 +64,15 @@ func (s *siteAddress) readHosts(sets caddyhttp.MatcherSets) {
 		s.open = s.open || len(hosts) == 0
 		for _, host := range hosts {
 			if strings.ContainsAny(host, "*{") {
-				s.open = true
+				s.open, s.wide = true, append(s.wide, host)
 				continue
 			}
 			s.hosts = append(s.hosts, strings.ToLower(host))
 		}
 	}
 	slices.Sort(s.hosts)
-	s.hosts = slices.Compact(s.hosts)
+	slices.Sort(s.wide)
+	s.hosts, s.wide = slices.Compact(s.hosts), slices.Compact(s.wide)
 }
 
 // requestScheme tells https from the connection, or by a trusted proxy. X-Forwarded-Host is not read.

@@ -100,6 +100,23 @@ func TestOriginIsRequiredWhereTheAddressTakesAnyHost(t *testing.T) {
 	}
 }
 
+// Sites that differ by their wildcards alone were one: the second had to name the first one's origins.
+func TestSitesWithWildcardsAreToldApart(t *testing.T) {
+	keys := map[string]bool{}
+	for _, hosts := range []caddyhttp.MatchHost{nil, {"*.a.example"}, {"*.b.example"}, {"b.example", "*.b.example"}, {"b.example"}, {"{env.HOST}"}} {
+		addr := siteAddress{inSite: true}
+		sets := caddyhttp.MatcherSets{{&hosts}}
+		if hosts == nil {
+			sets = nil
+		}
+		addr.readHosts(sets)
+		keys[addr.key()] = true
+	}
+	if len(keys) != 6 {
+		t.Errorf("6 sites have %d keys: %v", len(keys), keys)
+	}
+}
+
 func TestForwardedProtoCountsFromATrustedProxyAlone(t *testing.T) {
 	s, _ := testSite([]string{"shop.example.org"}, nil, false)
 	for _, trusted := range []bool{true, false} {
