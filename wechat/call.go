@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	maxBody = 1 << 20
+	// maxBody bounds an answer; WeChat's have at most a few kilobytes. A busy
+	// gateway may read as many at once as it has connections.
+	maxBody = 64 << 10
 	// retryAfter is the shortest pause before asking again after errcode -1;
 	// up to half of it is added, so that many clients do not return at once.
 	retryAfter = 200 * time.Millisecond
