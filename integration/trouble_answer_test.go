@@ -23,7 +23,7 @@ type troubleCase struct {
 
 // TestTroubleAnswers: whatever WeChat answers that cannot be believed.
 func TestTroubleAnswers(t *testing.T) {
-	x := newTrouble(t)
+	x := newTrouble(t, time.Minute)
 	x.during(t, func() {
 		for _, c := range troubleAnswers() {
 			for _, path := range []string{wechattest.PathToken, wechattest.PathUserInfo} {
@@ -69,55 +69,65 @@ type troubleTab struct {
 }
 
 func troubleAnswers() []troubleCase {
-	fault := func(f wechattest.Fault) func(*trouble, string) {
-		return func(x *trouble, path string) {
-			x.sim.Update(func(k *wechattest.Knobs) { k.Faults[path] = f })
-		}
-	}
-	raw := func(answer func(io.Writer)) func(*trouble, string) {
-		return func(x *trouble, path string) {
-			x.front.change(func() { x.front.raw = map[string]func(net.Conn){path: func(c net.Conn) { answer(c) }} })
-		}
-	}
 	text := func(answer string) func(*trouble, string) {
-		return raw(func(w io.Writer) { io.WriteString(w, answer) })
+		return troubleRaw(func(w io.Writer) { io.WriteString(w, answer) })
 	}
 	const ok, found = "HTTP/1.1 200 OK\r\n", `{"access_token":"AT_a","refresh_token":"r","expires_in":7200,"scope":"snsapi_base,snsapi_userinfo","openid":"oSimA1-zhangwei_000000000001"`
 	const markup = `<script src=//evil.example></script>`
 	return []troubleCase{
-		{"slow headers", fault(wechattest.Fault{Before: time.Minute}), "", nil},
-		{"a slow body", fault(wechattest.Fault{Body: time.Minute}), "", nil},
-		{"a body byte by byte", raw(func(w io.Writer) {
-			_, err := io.WriteString(w, ok+"\r\n")
-			for err == nil {
-				_, err = io.WriteString(w, " ")
-				time.Sleep(20 * time.Millisecond)
-			}
-		}), "timed out", nil},
-		{"an endless body", fault(wechattest.Fault{Endless: true}), "the body is too large", nil},
+		{"an endless body", troubleFault(wechattest.Fault{Endless: true}), "the body is too large", nil},
 		{"a gzip bomb", text(ok + "Content-Encoding: gzip\r\n\r\n" + troubleGzip(16<<20)), "the body is too large", nil},
-		{"truncated JSON", fault(wechattest.Fault{Truncate: true}), "the body is not a JSON object", nil},
-		{"HTML", fault(wechattest.Fault{Raw: "<html>" + markup, ContentType: "text/html"}), "the body is not a JSON object", nil},
-		{"nothing at all", fault(wechattest.Fault{Raw: " "}), "the body is not a JSON object", nil},
-		{"no field of ours", fault(wechattest.Fault{Raw: "{}"}), "", nil},
-		{"an openid in capitals beside it", fault(wechattest.Fault{Raw: found + `,"OPENID":"oOther"}`}), "a key is spelt in another case", nil},
-		{"an openid twice", fault(wechattest.Fault{Raw: found + `,"openid":"oOther"}`}), "a key stands twice", nil},
-		{"an openid twice, once by an escape", fault(wechattest.Fault{Raw: found + `,"open\u0069d":"oOther"}`}), "a key stands twice", nil},
-		{"an openid twice, the same", fault(wechattest.Fault{Raw: found + `,"openid":"oSimA1-zhangwei_000000000001"}`}), "a key stands twice", nil},
-		{"a refusal and a user", fault(wechattest.Fault{Raw: found + `,"errcode":40029}`}), "the answer is a refusal and a success", nil},
-		{"an errcode of markup", fault(wechattest.Fault{Raw: `{"errcode":"` + markup + `"}`}), "errcode is not an integer", nil},
-		{"two objects", fault(wechattest.Fault{Raw: found + `}{}`}), "the body goes on behind its JSON object", nil},
-		{"a redirect", fault(wechattest.Fault{Redirect: "https://evil.example/"}), "HTTP status 302", nil},
-		{"a redirect to itself", fault(wechattest.Fault{Redirect: "?again"}), "HTTP status 302", nil},
-		{"status 500", fault(wechattest.Fault{Status: 500}), "HTTP status 500", nil},
-		{"a closed connection", fault(wechattest.Fault{Drop: true}), "the connection was closed early", nil},
+		{"truncated JSON", troubleFault(wechattest.Fault{Truncate: true}), "the body is not a JSON object", nil},
+		{"HTML", troubleFault(wechattest.Fault{Raw: "<html>" + markup, ContentType: "text/html"}), "the body is not a JSON object", nil},
+		{"nothing at all", troubleFault(wechattest.Fault{Raw: " "}), "the body is not a JSON object", nil},
+		{"no field of ours", troubleFault(wechattest.Fault{Raw: "{}"}), "", nil},
+		{"an openid in capitals beside it", troubleFault(wechattest.Fault{Raw: found + `,"OPENID":"oOther"}`}), "a key is spelt in another case", nil},
+		{"an openid twice", troubleFault(wechattest.Fault{Raw: found + `,"openid":"oOther"}`}), "a key stands twice", nil},
+		{"an openid twice, once by an escape", troubleFault(wechattest.Fault{Raw: found + `,"open\u0069d":"oOther"}`}), "a key stands twice", nil},
+		{"an openid twice, the same", troubleFault(wechattest.Fault{Raw: found + `,"openid":"oSimA1-zhangwei_000000000001"}`}), "a key stands twice", nil},
+		{"a refusal and a user", troubleFault(wechattest.Fault{Raw: found + `,"errcode":40029}`}), "the answer is a refusal and a success", nil},
+		{"an errcode of markup", troubleFault(wechattest.Fault{Raw: `{"errcode":"` + markup + `"}`}), "errcode is not an integer", nil},
+		{"two objects", troubleFault(wechattest.Fault{Raw: found + `}{}`}), "the body goes on behind its JSON object", nil},
+		{"a redirect", troubleFault(wechattest.Fault{Redirect: "https://evil.example/"}), "HTTP status 302", nil},
+		{"a redirect to itself", troubleFault(wechattest.Fault{Redirect: "?again"}), "HTTP status 302", nil},
+		{"status 500", troubleFault(wechattest.Fault{Status: 500}), "HTTP status 500", nil},
+		{"a closed connection", troubleFault(wechattest.Fault{Drop: true}), "the connection was closed early", nil},
 		{"a length that is too long", text(ok + "Content-Length: 9999\r\n\r\n" + found + "}"), "the connection was closed early", nil},
 		{"a length that is too short", text(ok + "Content-Length: 30\r\n\r\n" + found + "}"), "the body is not a JSON object", nil},
 		{"a chunk without its end", text(ok + "Transfer-Encoding: chunked\r\n\r\nffff\r\n" + found + "}"), "the connection was closed early", nil},
 		{"a flood of 1xx", text(strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 5000)), "the request failed", nil},
 		{"a header of a megabyte", text(ok + "X-Pad: " + strings.Repeat("a", 1<<20) + "\r\n\r\n" + found + "}"), "the request failed", nil},
 		{"HTTP/2 that was not asked for", text("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"), "the request failed", nil},
-		{"an openid of another, with a cookie", fault(wechattest.Fault{Raw: `{"access_token":"AT_a","openid":""}`}), "", nil},
+		{"an openid of another, with a cookie", troubleFault(wechattest.Fault{Raw: `{"access_token":"AT_a","openid":""}`}), "", nil},
+	}
+}
+
+// troubleSlow are answers that only the time-out ends.
+func troubleSlow() []troubleCase {
+	return []troubleCase{
+		{"slow headers", troubleFault(wechattest.Fault{Before: time.Minute}), "", nil},
+		{"a slow body", troubleFault(wechattest.Fault{Body: time.Minute}), "", nil},
+		{"a body byte by byte", troubleRaw(func(w io.Writer) {
+			_, err := io.WriteString(w, "HTTP/1.1 200 OK\r\n\r\n")
+			for err == nil {
+				_, err = io.WriteString(w, " ")
+				time.Sleep(20 * time.Millisecond)
+			}
+		}), "timed out", nil},
+	}
+}
+
+// troubleFault is a fault of the simulator at one path.
+func troubleFault(f wechattest.Fault) func(*trouble, string) {
+	return func(x *trouble, path string) {
+		x.sim.Update(func(k *wechattest.Knobs) { k.Faults[path] = f })
+	}
+}
+
+// troubleRaw is an answer that is no HTTP.
+func troubleRaw(answer func(io.Writer)) func(*trouble, string) {
+	return func(x *trouble, path string) {
+		x.front.change(func() { x.front.raw = map[string]func(net.Conn){path: func(c net.Conn) { answer(c) }} })
 	}
 }
 
@@ -129,9 +139,9 @@ func troubleGzip(n int) string {
 	return b.String()
 }
 
-// TestTroubleOnTheWay: whatever keeps WeChat from being reached. The reason is in the log, in words that name no URL.
+// TestTroubleOnTheWay: whatever keeps WeChat from being reached, or from answering in time. The reason is in the log, in words that name no URL.
 func TestTroubleOnTheWay(t *testing.T) {
-	x := newTrouble(t)
+	x := newTrouble(t, troubleTimeout)
 	cert := func(choose func(troubleCerts) tls.Certificate) func(*trouble, string) {
 		return func(x *trouble, _ string) { x.front.change(func() { x.front.cert = choose(x.certs) }) }
 	}
@@ -139,6 +149,11 @@ func TestTroubleOnTheWay(t *testing.T) {
 		return func(x *trouble, _ string) { x.front.change(func() { x.front.tcp = serve }) }
 	}
 	x.during(t, func() {
+		for _, c := range troubleSlow() {
+			for _, path := range []string{wechattest.PathToken, wechattest.PathUserInfo} {
+				t.Run(c.name+" at "+path, func(t *testing.T) { x.ends(t, c, path) })
+			}
+		}
 		for _, c := range []troubleCase{
 			{"a certificate that nobody signed", cert(func(c troubleCerts) tls.Certificate { return c.nobodys }), "tls: failed to verify certificate: x509: ", nil},
 			{"a certificate of another name", cert(func(c troubleCerts) tls.Certificate { return c.other }), "tls: failed to verify certificate: x509: ", nil},

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
 )
@@ -61,7 +62,7 @@ var troubleErrcodes = []struct {
 // TestTroubleErrcodes: each refusal, at each call, on the bound domain and across domains: a page that says so, one
 // line in the log, as many calls as make sense, and a button that leads on.
 func TestTroubleErrcodes(t *testing.T) {
-	x := newTrouble(t)
+	x := newTrouble(t, time.Minute)
 	x.during(t, func() {
 		for _, path := range []string{wechattest.PathToken, wechattest.PathUserInfo} {
 			for _, c := range troubleErrcodes {

@@ -118,57 +118,77 @@ func troubleWalk(c *http.Client, address string, cookies []*http.Cookie) int {
 	return http.StatusFound // the broker sent it back, and there it went on
 }
 
-// TestTroubleCrowd: many logins at once while WeChat hangs. They end at a page, WeChat is not called without bound,
-// whoever is signed in does not notice, and nothing is left of it.
-func TestTroubleCrowd(t *testing.T) {
-	x := newTrouble(t)
+// TestTroubleCrowdThatWaits: while many logins hang at WeChat, whoever is signed in and whoever begins a login does
+// not notice, and WeChat is not called without bound.
+func TestTroubleCrowdThatWaits(t *testing.T) {
+	x := newTrouble(t, time.Minute)
 	c := x.client()
 	token := signIn(t, x.world, c, authPage)
 	x.during(t, func() {
-		for _, page := range []string{authPage, shopPage} {
-			var now, most, asked atomic.Int64
-			x.front.change(func() {
-				x.front.raw = map[string]func(net.Conn){wechattest.PathToken: func(c net.Conn) {
-					asked.Add(1)
-					most.Store(max(most.Load(), now.Add(1)))
-					io.Copy(io.Discard, c)
-					now.Add(-1)
-				}}
-			})
-			before := x.heap(t)
-			served := 0
-			statuses := x.crowd(t, page, func(ended *atomic.Int64) {
-				for asked.Load() < 50 && ended.Load() == 0 {
-					time.Sleep(time.Millisecond)
+		var now, most atomic.Int64
+		release := make(chan struct{})
+		x.front.change(func() {
+			x.front.raw = map[string]func(net.Conn){wechattest.PathToken: func(net.Conn) {
+				most.Store(max(most.Load(), now.Add(1)))
+				<-release
+				now.Add(-1)
+			}}
+		})
+		before := x.heap(t)
+		statuses := x.crowd(t, shopPage, func(ended *atomic.Int64) {
+			defer close(release)
+			x.until(t, func() bool { return now.Load() >= 128 })
+			for range 50 {
+				if resp, _ := get(t, c, authPage, pageHeader(holding(token))); resp.StatusCode != http.StatusOK {
+					t.Errorf("somebody who is signed in got %d", resp.StatusCode)
 				}
-				for ended.Load() == 0 {
-					if resp, _ := get(t, c, authPage, pageHeader(holding(token))); resp.StatusCode != http.StatusOK {
-						t.Errorf("somebody who is signed in got %d", resp.StatusCode)
-					}
-					if resp, _ := get(t, c, page, pageHeader(nil)); resp.StatusCode != http.StatusFound {
-						t.Errorf("a login could not be begun: %d", resp.StatusCode)
-					}
-					served++
+				if resp, _ := get(t, c, shopPage, pageHeader(nil)); resp.StatusCode != http.StatusFound {
+					t.Errorf("a login could not be begun: %d", resp.StatusCode)
 				}
-			})
-			if statuses[http.StatusBadGateway] != troubleCrowd {
-				t.Errorf("%s: the logins ended with %v", page, statuses)
 			}
-			if served == 0 {
-				t.Errorf("%s: nobody was served while WeChat hung", page)
+			if n := ended.Load(); n > 0 {
+				t.Errorf("%d logins ended before WeChat answered", n)
 			}
-			t.Logf("%s: %d connections to WeChat at once, %d signed-in requests and login starts meanwhile", page, most.Load(), served)
-			if most.Load() > 140 {
-				t.Errorf("WeChat had %d connections at once", most.Load())
-			}
-			x.front.calm(x.certs.good)
-			x.wantHeap(t, before)
-			if signIn(t, x.world, c, page) == "" {
-				t.Error("WeChat is well, and nobody can log in")
-			}
+		})
+		if most.Load() > 128 || statuses[http.StatusBadGateway] != troubleCrowd {
+			t.Errorf("WeChat had %d connections at once, the logins ended with %v", most.Load(), statuses)
 		}
+		x.wantHeap(t, before)
+		x.front.calm(x.certs.good)
+		signIn(t, x.world, c, shopPage)
 		c.CloseIdleConnections()
 	})
+}
+
+// TestTroubleCrowd: many logins whose time-out comes, most of them while they wait for their turn.
+func TestTroubleCrowd(t *testing.T) {
+	x := newTrouble(t, troubleTimeout)
+	c := x.client()
+	signIn(t, x.world, c, authPage)
+	x.during(t, func() {
+		x.front.change(func() {
+			x.front.raw = map[string]func(net.Conn){wechattest.PathToken: func(c net.Conn) { io.Copy(io.Discard, c) }}
+		})
+		before := x.heap(t)
+		if statuses := x.crowd(t, authPage, func(*atomic.Int64) {}); statuses[http.StatusBadGateway] != troubleCrowd {
+			t.Errorf("the logins ended with %v", statuses)
+		}
+		x.wantHeap(t, before)
+		x.front.calm(x.certs.good)
+		signIn(t, x.world, c, authPage)
+		c.CloseIdleConnections()
+	})
+}
+
+// until waits for a condition.
+func (x *trouble) until(t *testing.T, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("it does not come to that")
+			return
+		}
+	}
 }
 
 // TestTroubleCrowdOfLargeAnswers: what WeChat answers is bounded for each login, and so for many.
@@ -176,16 +196,14 @@ func TestTroubleCrowdOfLargeAnswers(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector takes memory of its own")
 	}
-	x := newTrouble(t)
+	x := newTrouble(t, time.Minute)
 	c := x.client()
 	signIn(t, x.world, c, authPage)
 	const most = 64 << 10 // that is read
 	for is, raw := range map[string]string{
-		"a megabyte of spaces":        strings.Repeat(" ", 1<<20),
 		"a megabyte of control bytes": `{"errmsg":"` + strings.Repeat("\x01", 1<<20-100) + `"}`,
 		"control bytes":               `{"errmsg":"` + strings.Repeat("\x01", most-100) + `"}`,
 		"many keys":                   `{` + troubleKeys(most-100) + `"errcode":0}`,
-		"lists in lists in lists":     `{"x":` + strings.Repeat("[", most-100),
 	} {
 		t.Run(is, func(t *testing.T) {
 			x.sim.Update(func(k *wechattest.Knobs) { k.Faults[wechattest.PathToken] = wechattest.Fault{Raw: raw} })
@@ -198,7 +216,7 @@ func TestTroubleCrowdOfLargeAnswers(t *testing.T) {
 			if statuses[http.StatusBadGateway] != troubleCrowd {
 				t.Errorf("the logins ended with %v", statuses)
 			}
-			if high > low+128<<10 {
+			if high > low+256<<10 {
 				t.Errorf("%d answers took %d KiB", troubleCrowd, high-low)
 			}
 			x.wantHeap(t, before)

@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"regexp"
 	"sync"
 	"testing"
@@ -42,12 +41,16 @@ type troubleFront struct {
 // troubleCerts are certificates of the front: only good is one that the gateway trusts for it.
 type troubleCerts struct{ good, nobodys, other, expired tls.Certificate }
 
-func newTroubleFront(t *testing.T, sim http.Handler, cert tls.Certificate) *troubleFront {
+// newTroubleFront stands before a simulator, of which the browser knows the open side alone.
+func newTroubleFront(t *testing.T, cert tls.Certificate) (*troubleFront, *simulator) {
 	t.Helper()
+	sim := wechattest.New(wechattest.Account{AppID: appID, Secret: appSecret, Domains: []string{"auth.example.com"}})
 	f := &troubleFront{sim: sim, cert: cert, asked: map[string]int{}, secrets: map[string]bool{}, addr: "127.0.0.1:0"}
 	f.up(t)
 	t.Cleanup(f.down)
-	return f
+	server := httptest.NewServer(http.HandlerFunc(f.open))
+	t.Cleanup(server.Close)
+	return f, &simulator{sim, server.URL, server.Listener.Addr().String()}
 }
 
 // up listens, where it did before.
@@ -201,13 +204,13 @@ func troubleCert(t *testing.T, address string, life time.Duration, parent *tls.C
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-// newTroubleSimulator is a simulator of which the browser knows the open side alone.
-func newTroubleSimulator(t *testing.T) *simulator {
-	t.Helper()
-	sim := wechattest.New(wechattest.Account{AppID: appID, Secret: appSecret, Domains: []string{"auth.example.com"}})
-	server := httptest.NewServer(sim)
-	t.Cleanup(server.Close)
-	return &simulator{sim, server.URL, server.Listener.Addr().String()}
-}
+// troubleCode is a code on its way to the browser: some never reach the front.
+var troubleCode = regexp.MustCompile(`[?&]code=([A-Za-z0-9]+)`)
 
-func troubleAuthorityFile(g *gateway) string { return filepath.Join(g.dir, "authority.pem") }
+// open is open.weixin.qq.com, which plain http serves here.
+func (f *troubleFront) open(w http.ResponseWriter, r *http.Request) {
+	f.sim.ServeHTTP(w, r)
+	if m := troubleCode.FindStringSubmatch(w.Header().Get("Location")); m != nil {
+		f.change(func() { f.secrets[m[1]] = true })
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
 )
@@ -322,7 +323,7 @@ var troubleIDs = map[string]string{
 // TestTroubleIDs: an openid or unionid that is none signs nobody in; the log says which field it was, and not what
 // stood there.
 func TestTroubleIDs(t *testing.T) {
-	x := newTrouble(t)
+	x := newTrouble(t, time.Minute)
 	openid := x.sim.OpenID(appID, "zhangwei")
 	refused := func(t *testing.T, path, answer, reason string) {
 		t.Helper()
@@ -358,7 +359,7 @@ func TestTroubleIDs(t *testing.T) {
 	t.Run("a profile of somebody else", func(t *testing.T) {
 		refused(t, wechattest.PathUserInfo, profile(`"oOther"`, `"u"`), "the answer is about another openid")
 	})
-	x.stop()
+	x.wantSecrecy(t)
 	for _, never := range []string{"X-Evil", "oOther", "张伟", "{env.HOME}", strings.Repeat("o", 129)} {
 		if at := strings.Index(x.log.String(), never); at >= 0 {
 			t.Errorf("the log has %q: %.300s", never, x.log.String()[max(0, at-100):])
