@@ -51,8 +51,10 @@ func (x *trouble) caddyfile(api string) string {
 type troubleLogin struct{ site, scope string }
 
 var troubleLogins = []troubleLogin{
-	{"https://auth.example.com", "snsapi_base"}, {"https://shop.example.org", "snsapi_base"},
-	{"https://auth.example.com", "snsapi_userinfo"}, {"https://shop.example.org", "snsapi_userinfo"},
+	{"https://auth.example.com", "snsapi_base"},
+	{"https://shop.example.org", "snsapi_base"},
+	{"https://auth.example.com", "snsapi_userinfo"},
+	{"https://shop.example.org", "snsapi_userinfo"},
 }
 
 func (l troubleLogin) address() string {
