@@ -40,6 +40,7 @@ func provision(tb testing.TB, caddyfile string) *App {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	tb.Cleanup(func() { _ = app.(*App).Cleanup() })
 	return app.(*App)
 }
 

@@ -244,54 +244,6 @@ func TestSnapshotVisitors(t *testing.T) {
 	}
 }
 
-func TestWeChatInTrouble(t *testing.T) {
-	both(t, "", func(t *testing.T, w *world, page string) {
-		c := w.client()
-		signedIn := []*http.Cookie{{Name: "__Host-wechat_session", Value: signIn(t, w, c, page)}}
-		cases := []struct {
-			name   string
-			fault  wechattest.Fault
-			status int
-		}{
-			{"-1 once is asked again", wechattest.Fault{Errcodes: []int{-1}}, 200},
-			{"-1 twice", wechattest.Fault{Errcodes: []int{-1, -1}}, 502},
-			{"an invalid code", wechattest.Fault{Errcodes: []int{40029}}, 400},
-			{"a used code", wechattest.Fault{Errcodes: []int{40163}}, 400},
-			{"a wrong secret", wechattest.Fault{Errcodes: []int{40125}}, 502},
-			{"a quota reached", wechattest.Fault{Errcodes: []int{45011}}, 502},
-			{"HTML", wechattest.Fault{Raw: "<html>oops</html>", Times: 1}, 502},
-			{"half an answer", wechattest.Fault{Truncate: true, Times: 1}, 502},
-			{"an endless answer", wechattest.Fault{Endless: true, Times: 1}, 502},
-			{"two openids", wechattest.Fault{Raw: `{"access_token":"a","openid":"oA","OPENID":"oB","scope":"snsapi_base","expires_in":7200,"refresh_token":"r"}`, Times: 1}, 502},
-			{"a redirect", wechattest.Fault{Redirect: "https://evil.example/", Times: 1}, 502},
-		}
-		for _, x := range cases {
-			t.Run(x.name, func(t *testing.T) {
-				w.sim.Update(func(k *wechattest.Knobs) { k.Faults[wechattest.PathToken] = x.fault })
-				defer w.sim.Update(func(k *wechattest.Knobs) { delete(k.Faults, wechattest.PathToken) })
-				b := w.browser(w.sim, wechattest.BrowserOptions{})
-				p := open(t, b, page)
-				wantStatus(t, p, x.status)
-				if x.status == 502 && p.Header.Get("Retry-After") == "" {
-					t.Error("no Retry-After")
-				}
-				if resp, _ := get(t, c, page, pageHeader(signedIn)); resp.StatusCode != 200 {
-					t.Errorf("an existing session got %d", resp.StatusCode)
-				}
-				if x.status == 200 {
-					return
-				}
-				w.sim.Update(func(k *wechattest.Knobs) { delete(k.Faults, wechattest.PathToken) })
-				p, err := b.Click(t.Context(), p, p.Links()[0].Text)
-				if err != nil {
-					t.Fatal(err)
-				}
-				wantStatus(t, p, http.StatusOK)
-			})
-		}
-	})
-}
-
 // WeChat's own calls carry no cookie: the log names the line that lets them through.
 func TestRefusedNoticeIsLogged(t *testing.T) {
 	w := singleWorld(t, "")
@@ -300,29 +252,5 @@ func TestRefusedNoticeIsLogged(t *testing.T) {
 	}
 	if n := strings.Count(w.log.String(), `"line":"public /push"`); !w.logged(`"line":"public /push"`) || n > 1 {
 		t.Errorf("the log says it %d times", n)
-	}
-}
-
-// An operator reads why a login failed, what to do, and the reference that the user's page shows; no
-// secret, code or token stands there.
-func TestLogOfAFailedLogin(t *testing.T) {
-	w := crossWorld(t, "")
-	w.sim.Update(func(k *wechattest.Knobs) { k.Faults[wechattest.PathToken] = wechattest.Fault{Errcodes: []int{40125}} })
-	b := w.browser(w.sim, wechattest.BrowserOptions{})
-	p := open(t, b, shopPage)
-	wantStatus(t, p, http.StatusBadGateway)
-	w.logged("login failed at WeChat")
-	var line map[string]any
-	for l := range strings.Lines(w.log.String()) {
-		if strings.Contains(l, "login failed at WeChat") {
-			if err := json.Unmarshal([]byte(l), &line); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	ref, _ := line["ref"].(string)
-	advice, _ := line["advice"].(string)
-	if line["level"] != "error" || ref == "" || !strings.Contains(string(p.Body), ref) || !strings.Contains(advice, "app secret") || !strings.Contains(line["error"].(string), "40125") {
-		t.Errorf("the log says %v\nand the page\n%.1500s", line, p.Body)
 	}
 }

@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -13,22 +14,23 @@ import (
 )
 
 const (
-	maxBody = 1 << 20
+	// maxBody bounds an answer; WeChat's have at most a few kilobytes. A busy
+	// gateway may read as many at once as it has connections.
+	maxBody = 64 << 10
 	// retryAfter is the shortest pause before asking again after errcode -1;
 	// up to half of it is added, so that many clients do not return at once.
 	retryAfter = 200 * time.Millisecond
 )
 
-// sharedClient serves all Clients without one of their own: one pool of
-// connections for a host that all of them call.
+// sharedClient serves all Clients without one of their own. Connections are
+// not kept (see get), but TLS sessions are, which makes the next one cheap.
 var sharedClient = &http.Client{Transport: &http.Transport{
 	Proxy:                  http.ProxyFromEnvironment,
 	DialContext:            (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 	TLSHandshakeTimeout:    3 * time.Second,
-	MaxIdleConns:           64,
+	TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
+	DisableKeepAlives:      true,
 	MaxConnsPerHost:        128, // a flood of junk codes waits here, not at WeChat
-	MaxIdleConnsPerHost:    32,
-	IdleConnTimeout:        30 * time.Second,
 	MaxResponseHeaderBytes: 64 << 10,
 }}
 
@@ -84,9 +86,14 @@ func (c *Client) get(ctx context.Context, path, query string) ([]byte, error) {
 	if err != nil {
 		return nil, malformed(path, "the API address is not a URL")
 	}
-	// net/http repeats a GET by itself when a kept-alive connection breaks
-	// under it, and WeChat would then see a code twice. A body that is not
-	// known to be empty stops that; nothing of it is sent.
+	// Each call has a connection of its own. On a kept one an answer that comes
+	// twice would be the next user's, net/http logs in clear what comes behind
+	// an answer, and a connection just closed fails the next login.
+	req.Close = true
+	// A caller's client may keep connections all the same: net/http repeats a
+	// GET by itself when one breaks under it, and WeChat would then see a code
+	// twice. A body that is not known to be empty stops that; nothing of it is
+	// sent.
 	req.Body = io.NopCloser(strings.NewReader(""))
 	res, err := c.httpClient().Do(req)
 	if err != nil {
