@@ -55,7 +55,7 @@ func leakRequests() (list []leakRequest) {
 	return append(list, leakRequest{"GET", "bound.example.net", "/_wechat/callback", inside, ""}, leakRequest{"HEAD", "bound.example.net", "/_wechat/callback", inside, ""})
 }
 
-// newLeakWorld has a site on the bound domain, one on another, one that asks for a profile, a bound domain
+// newLeakWorld has a broker and a site on the bound domain, one on another, one that asks for a profile, a bound domain
 // without a site, and one site that takes any host, so that a wrong one reaches it.
 func newLeakWorld(t *testing.T) *world {
 	t.Helper()
@@ -65,8 +65,8 @@ func newLeakWorld(t *testing.T) *world {
 			return address + " {\n tls internal\n wechat_auth {\n public /open/*\n" + auth + "}\n respond \"the upstream\" 200 {\n close\n}\n}\n"
 		}
 		return "{\n" + w.globals() + options + "}\n" +
-			site("auth.example.com", "") + site("shop.example.org", "") + site("profile.example.org", "scope snsapi_userinfo\n") +
-			"bound.example.net {\n wechat_broker\n}\n" + site("https://", "origin https://any.example.org\n")
+			strings.Replace(site("auth.example.com", ""), " wechat_auth", " wechat_broker\n wechat_auth", 1) + site("shop.example.org", "") + site("profile.example.org", "scope snsapi_userinfo\n") +
+			"bound.example.net {\n wechat_broker\n}\n" + site("https://, stray.example.net", "origin https://any.example.org\n")
 	})
 }
 
