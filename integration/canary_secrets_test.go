@@ -38,12 +38,21 @@ type canarySecret struct {
 	dead bool // a code that was exchanged, a ticket that was redeemed
 }
 
-// addParts adds a random text and its halves: a shortened one has leaked as well.
+// canaryParts are a random text and what may be left of it where it was shortened: that has leaked as well.
+func canaryParts(text string) []string {
+	list, half := []string{text}, len(text)/2
+	if half >= canaryMin {
+		list = append(list, text[:half], text[half:])
+	}
+	if short := canaryMin + 4; half >= short {
+		list = append(list, text[:short], text[len(text)-short:])
+	}
+	return list
+}
+
 func (c *canary) addParts(kind canaryKind, text string) {
-	c.add(kind, text)
-	if half := len(text) / 2; half >= canaryMin {
-		c.add(kind, text[:half])
-		c.add(kind, text[half:])
+	for _, part := range canaryParts(text) {
+		c.add(kind, part)
 	}
 }
 
@@ -211,7 +220,7 @@ func (c *canary) readRequest(r *http.Request, status int) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, part := range []string{tkt, tkt[:16], tkt[16:]} {
+	for _, part := range canaryParts(tkt) {
 		if s, ok := c.secrets[part]; ok {
 			s.dead = true
 			c.secrets[part] = s
@@ -231,8 +240,7 @@ func (c *canary) known() []canarySecret {
 			if x.Kind == "code" {
 				kind = canaryCode
 			}
-			half := len(x.Value) / 2
-			for _, part := range []string{x.Value, x.Value[:half], x.Value[half:]} {
+			for _, part := range canaryParts(x.Value) {
 				list = append(list, canarySecret{part, kind, x.Spent})
 			}
 		}
