@@ -91,42 +91,63 @@ func (w *cookieWriter) addCookies() {
 	}
 	w.done = true
 	h := w.Header()
-	if sharedCacheable(h) {
+	if !forOne(h) {
 		return
-	}
-	if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", "private")
 	}
 	for _, c := range w.cookies {
 		h.Add("Set-Cookie", c)
 	}
 }
 
-// sharedCacheable reports whether an answer is marked for caches that serve others: a cookie on it would
-// be handed to them. private and no-store rule that out whatever else
-// stands there; an age of nothing is no mark.
-func sharedCacheable(h http.Header) bool {
-	for _, name := range []string{"Surrogate-Control", "CDN-Cache-Control"} {
-		if h.Get(name) != "" {
+// forOne sees to it that no shared cache may keep an answer that gets a cookie: it would be handed to
+// others. It reports false where the upstream means the answer for them. Saying nothing of that (no-cache,
+// an age of nothing) still lets a cache keep it, by RFC 9111, so what is not forbidden beyond doubt gets
+// `private`: in front, where no open quote can swallow it.
+func forOne(h http.Header) bool {
+	shared, forbidden := cacheMarks(h)
+	if shared || forbidden {
+		return forbidden
+	}
+	h.Set("Cache-Control", strings.TrimSuffix("private, "+strings.Join(h["Cache-Control"], ", "), ", "))
+	return true
+}
+
+// cacheMarks tells whether an answer is marked for caches that serve others, and whether it is forbidden to
+// them, which counts whatever else stands there.
+func cacheMarks(h http.Header) (shared, forbidden bool) {
+	if hasTargetedMark(h) {
+		return true, false
+	}
+	expires, err := http.ParseTime(h.Get("Expires"))
+	shared = err == nil && expires.After(now())
+	lines := strings.ToLower(strings.Join(h["Cache-Control"], ","))
+	sure := !strings.Contains(lines, `"`) // a word inside quotes is no directive
+	for directive := range strings.SplitSeq(lines, ",") {
+		name, value, hasValue := strings.Cut(directive, "=")
+		switch strings.TrimSpace(name) {
+		case "private": // private=X-Foo is about that field alone
+			forbidden = forbidden || sure && !hasValue
+		case "no-store": // must-understand takes it back
+			forbidden = forbidden || sure && !hasValue && !strings.Contains(lines, "must-understand")
+		case "public":
+			shared = true
+		case "s-maxage", "max-age":
+			shared = shared || strings.Trim(value, "\"0 \t") != ""
+		}
+	}
+	return shared, forbidden
+}
+
+// hasTargetedMark reports whether a field speaks to one kind of cache, which then looks at no other (RFC 9213
+// and its forerunners).
+func hasTargetedMark(h http.Header) bool {
+	for name, lines := range h {
+		targeted := strings.HasSuffix(name, "-Cache-Control") || name == "Surrogate-Control" || name == "X-Accel-Expires"
+		if targeted && strings.Join(lines, "") != "" {
 			return true
 		}
 	}
-	expires, err := http.ParseTime(h.Get("Expires"))
-	marked := err == nil && expires.After(now())
-	for _, line := range h["Cache-Control"] {
-		for directive := range strings.SplitSeq(line, ",") {
-			name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(directive)), "=")
-			switch name {
-			case "private", "no-store":
-				return false
-			case "public":
-				marked = true
-			case "s-maxage", "max-age":
-				marked = marked || strings.Trim(value, `"0`) != ""
-			}
-		}
-	}
-	return marked
+	return false
 }
 
 // Interface guards.

@@ -84,7 +84,10 @@ func newGateway(t *testing.T) *gateway {
 	t.Helper()
 	g := &gateway{t: t, dir: t.TempDir(), https: freePort(t), http: freePort(t), admin: freePort(t), log: new(logBuffer)}
 	t.Cleanup(func() {
+		canaryOf(t).addKeys(filepath.Join(g.dir, "storage"))
+		g.lookWhileRunning()
 		g.stop()
+		g.lookBehind()
 		if t.Failed() {
 			t.Logf("log of the gateway:\n%s", g.log.tail(12000))
 		}
@@ -116,6 +119,7 @@ func (g *gateway) write(caddyfile string) string {
 	if err := os.WriteFile(path, []byte(caddyfile), 0o600); err != nil {
 		g.t.Fatal(err)
 	}
+	canaryOf(g.t).readCaddyfile(caddyfile, g.command().Env)
 	return path
 }
 
@@ -189,6 +193,7 @@ func (g *gateway) hasCertificates() bool {
 func (g *gateway) reload(caddyfile string) (string, error) {
 	g.t.Helper()
 	out, err := g.command("reload", "--config", g.write(caddyfile), "--adapter", "caddyfile", "--address", fmt.Sprintf("localhost:%d", g.admin), "--force").CombinedOutput()
+	g.wantNoSecret("what caddy reload says", string(out), nil)
 	return string(out), err
 }
 
@@ -196,6 +201,7 @@ func (g *gateway) reload(caddyfile string) (string, error) {
 func (g *gateway) validate(caddyfile string) (string, error) {
 	g.t.Helper()
 	out, err := g.command("validate", "--config", g.write(caddyfile), "--adapter", "caddyfile").CombinedOutput()
+	g.wantNoSecret("what caddy validate says", string(out), nil)
 	return string(out), err
 }
 
@@ -272,7 +278,7 @@ func (g *gateway) clientWith(cfg *tls.Config) *http.Client {
 	tr := &http.Transport{DialContext: g.dial, TLSClientConfig: cfg, ForceAttemptHTTP2: true}
 	g.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{
-		Transport:     tr,
+		Transport:     canaryOf(g.t).watch(tr),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       30 * time.Second,
 	}
@@ -288,7 +294,7 @@ func (g *gateway) insecureClient() *http.Client {
 // browser is WeChat's in-app browser before the gateway, in the hands of somebody.
 func (g *gateway) browser(sim *simulator, opts wechattest.BrowserOptions) *wechattest.Browser {
 	opts.RootCAs, opts.Dial = g.roots(), g.dial
-	opts.Simulators = []string{sim.host}
+	opts.Simulators, opts.Watch = []string{sim.host}, canaryOf(g.t).watch
 	b := wechattest.NewBrowser(opts)
 	g.t.Cleanup(b.Close)
 	return b
@@ -317,7 +323,9 @@ func newSimulator(t *testing.T, account wechattest.Account) *simulator {
 	sim := wechattest.New(account)
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)
-	return &simulator{sim, server.URL, strings.TrimPrefix(server.URL, "http://")}
+	host := strings.TrimPrefix(server.URL, "http://")
+	canaryOf(t).watchSimulator(sim, host, account.Secret)
+	return &simulator{sim, server.URL, host}
 }
 
 // freePort finds a port below those that the system hands out: else a test server could get the number

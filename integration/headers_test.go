@@ -27,7 +27,7 @@ func TestRenewal(t *testing.T) {
 		{"a page for shared caches", "?cache-control=public,max-age=60", pageHeader(nil), false, "public,max-age=60"},
 		{"a page that has expired", "?expires=0", pageHeader(nil), true, "private"},
 		{"a page that expires later", "?expires=Fri,%2031%20Dec%202060%2023:59:59%20GMT", pageHeader(nil), false, ""},
-		{"a page of no age", "?cache-control=max-age=0,must-revalidate", pageHeader(nil), true, "max-age=0,must-revalidate"},
+		{"a page of no age", "?cache-control=max-age=0,must-revalidate", pageHeader(nil), true, "private, max-age=0,must-revalidate"},
 		{"a private page", "?cache-control=private,max-age=60", pageHeader(nil), true, "private,max-age=60"},
 		{"a page nobody keeps", "?cache-control=no-store", pageHeader(nil), true, "no-store"},
 		{"a page for shared caches by age", "?cache-control=s-maxage=9", pageHeader(nil), false, "s-maxage=9"},

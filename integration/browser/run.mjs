@@ -5,8 +5,9 @@ import * as lib from './lib.mjs';
 import loginScenarios from './login.mjs';
 import sessionScenarios from './session.mjs';
 import pageScenarios from './pages.mjs';
+import leakScenarios from './leak.mjs';
 
-const scenarios = { ...loginScenarios, ...sessionScenarios, ...pageScenarios };
+const scenarios = { ...loginScenarios, ...sessionScenarios, ...pageScenarios, ...leakScenarios };
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 
 await lib.start();

@@ -57,6 +57,9 @@ type BrowserOptions struct {
 	RootCAs *x509.CertPool
 	// Dial connects, so that every host can be mapped to the loopback.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Watch wraps the browser's transport, so that a test sees every answer.
+	// Default: nobody watches.
+	Watch func(http.RoundTripper) http.RoundTripper
 	// UserAgent: default UserAgentAndroid.
 	UserAgent string
 	// AcceptLanguage: default "zh-CN,zh;q=0.9,en-US;q=0.8,en;q=0.7".
@@ -117,10 +120,14 @@ func NewBrowser(opts BrowserOptions) *Browser {
 	if b.simulators == nil {
 		b.simulators = []string{"open.weixin.qq.com"}
 	}
+	var transport http.RoundTripper = &http.Transport{
+		DialContext: dial, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: opts.RootCAs},
+	}
+	if opts.Watch != nil {
+		transport = opts.Watch(transport)
+	}
 	b.client = &http.Client{
-		Transport: &http.Transport{
-			DialContext: dial, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: opts.RootCAs},
-		},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return b

@@ -60,6 +60,32 @@ func (s *shelf[T]) put(key string, item T) {
 	}
 }
 
+// Issued is a code or a token that the server gave out.
+type Issued struct {
+	// Kind is "code", "access token" or "refresh token".
+	Kind  string
+	Value string
+	// Spent says that a code was exchanged.
+	Spent bool
+}
+
+// Issued are the codes and tokens that the server remembers: what a test
+// looks for where it must not be.
+func (s *Server) Issued() (list []Issued) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, code := range s.codes.order {
+		list = append(list, Issued{"code", code, s.codes.items[code].used})
+	}
+	for _, access := range s.tokens.order {
+		list = append(list, Issued{Kind: "access token", Value: access})
+	}
+	for _, refresh := range s.refresh.order {
+		list = append(list, Issued{Kind: "refresh token", Value: refresh})
+	}
+	return list
+}
+
 // randomText is n characters of [a-zA-Z0-9].
 func randomText(n int) string {
 	raw := make([]byte, n)
