@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -30,6 +31,10 @@ func newLiveSession(token, audience string, s ticket.Session) *liveSession {
 // login: ristretto may drop what it likes.
 type sessionCache struct {
 	cache *ristretto.Cache[string, *liveSession]
+
+	// closing is held by close. Caddy cleans a configuration up while its last requests still run, and
+	// ristretto panics where one of them asks it while it closes; afterwards all is a miss.
+	closing sync.RWMutex
 }
 
 // sessionCost is what a session takes beside its token, in bytes: the struct, the values, ristretto's own.
@@ -48,12 +53,14 @@ func newSessionCache(size int64) (*sessionCache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the session cache: %w", err)
 	}
-	return &sessionCache{c}, nil
+	return &sessionCache{cache: c}, nil
 }
 
 // get returns the session that was verified from exactly this token for audience and has not ended.
 func (c *sessionCache) get(token, audience, appID string, now time.Time) *liveSession {
+	c.closing.RLock()
 	s, ok := c.cache.Get(token)
+	c.closing.RUnlock()
 	if !ok || s.token != token || s.audience != audience || s.AppID != appID || !s.Expires.After(now) {
 		return nil
 	}
@@ -61,7 +68,13 @@ func (c *sessionCache) get(token, audience, appID string, now time.Time) *liveSe
 }
 
 func (c *sessionCache) put(s *liveSession) {
+	c.closing.RLock()
+	defer c.closing.RUnlock()
 	c.cache.Set(s.token, s, int64(2*len(s.token)+sessionCost))
 }
 
-func (c *sessionCache) close() { c.cache.Close() }
+func (c *sessionCache) close() {
+	c.closing.Lock()
+	defer c.closing.Unlock()
+	c.cache.Close()
+}
