@@ -85,11 +85,24 @@ func newGateway(t *testing.T) *gateway {
 	g := &gateway{t: t, dir: t.TempDir(), https: freePort(t), http: freePort(t), admin: freePort(t), log: new(logBuffer)}
 	t.Cleanup(func() {
 		g.stop()
+		g.wantNoRace()
 		if t.Failed() {
 			t.Logf("log of the gateway:\n%s", g.log.tail(12000))
 		}
 	})
 	return g
+}
+
+// wantNoRace fails the test where the gateway raced or a handler of it panicked, whatever the answers were:
+// Caddy goes on after both.
+func (g *gateway) wantNoRace() {
+	g.t.Helper()
+	said := g.log.String()
+	for _, bad := range []string{"WARNING: DATA RACE", "panic serving", "panic: "} {
+		if at := strings.Index(said, bad); at >= 0 {
+			g.t.Errorf("the gateway said %q:\n%s", bad, said[at:min(len(said), at+6000)])
+		}
+	}
 }
 
 // globals are the options that every test Caddyfile begins with, less the braces.

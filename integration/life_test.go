@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -61,54 +60,6 @@ func mustReload(t *testing.T, w *world, name, caddyfile string) {
 	if refused := strings.Contains(name, "refused"); refused != (err != nil) {
 		t.Fatalf("reload: %v\n%s", err, out)
 	}
-}
-
-func TestReloadsUnderLoadLoseNobody(t *testing.T) {
-	w := crossWorld(t, "")
-	c := w.client()
-	c.Transport = again{c.Transport}
-	token := signIn(t, w, c, shopPage)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				resp, body := get(t, c, shopPage, pageHeader(holding(token)))
-				if resp.StatusCode != 200 || readSeen(t, []byte(body)).Header.Get("X-Wechat-Openid") == "" {
-					t.Errorf("a session was lost: %d", resp.StatusCode)
-					return
-				}
-				if signIn(t, w, c, shopPage) == "" {
-					return
-				}
-			}
-		})
-	}
-	for range 3 {
-		for name, next := range reloads(w, w.cross) {
-			mustReload(t, w, name, next)
-		}
-	}
-	close(stop)
-	wg.Wait()
-}
-
-// again repeats a request whose connection was reset: on a reload Caddy closes the old listener, with
-// whoever waits in its queue.
-type again struct{ next http.RoundTripper }
-
-func (a again) RoundTrip(r *http.Request) (resp *http.Response, err error) {
-	for range 5 {
-		if resp, err = a.next.RoundTrip(r); err == nil {
-			return resp, nil
-		}
-	}
-	return nil, err
 }
 
 // SIGKILL loses no session, no revocation and no login that waits for WeChat.
