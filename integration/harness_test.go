@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -74,6 +75,8 @@ type gateway struct {
 	admin int
 	env   []string
 
+	binary string // which Caddy; default: caddyBinary
+
 	cmd    *exec.Cmd
 	log    *logBuffer
 	exited chan struct{}
@@ -133,7 +136,7 @@ func (g *gateway) write(caddyfile string) string {
 }
 
 func (g *gateway) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(caddyBinary, args...)
+	cmd := exec.Command(cmp.Or(g.binary, caddyBinary), args...)
 	cmd.Env = append(os.Environ(), "HOME="+g.dir, "XDG_DATA_HOME="+g.dir+"/data", "XDG_CONFIG_HOME="+g.dir+"/config", "WECHAT_APP_SECRET="+appSecret)
 	cmd.Env = append(cmd.Env, g.env...)
 	return cmd

@@ -23,6 +23,7 @@ type lifePhone struct {
 	openID string
 	page   string
 	doors  []*http.Client
+	door   *http.Client      // of the last request
 	jar    map[string]string // the site's cookies
 	rnd    *rand.Rand
 }
@@ -95,7 +96,10 @@ func (p *lifePhone) ask(method, address string, extra http.Header) (*http.Respon
 	if req.URL.Hostname() == "127.0.0.1" {
 		req.Header.Set("X-Wechattest-Visitor", url.Values{"user": {p.user}}.Encode())
 	}
-	resp, err := p.doors[p.rnd.IntN(len(p.doors))].Do(req)
+	if !strings.Contains(address, "ticket=") { // a store in memory knows its own tickets alone
+		p.door = p.doors[p.rnd.IntN(len(p.doors))]
+	}
+	resp, err := p.door.Do(req)
 	if err != nil {
 		return nil, "", err
 	}

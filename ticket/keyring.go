@@ -26,7 +26,8 @@ const (
 	keysLock = "wechat_keys"
 
 	storagePatience = 10 * time.Second // of one look at the storage
-	reloadPause     = time.Second      // between two looks for a key that is not known here
+	reloadPause     = time.Second      // between looks for a key that is not known here,
+	maxLooks        = 8                // after so many at once
 	failurePause    = 5 * time.Second  // between two tries to make a key
 )
 
@@ -163,26 +164,57 @@ func (k *Keyring) make(ctx context.Context, use, alg string) (*keyset, error) {
 type look struct {
 	began time.Time
 	done  chan struct{}
+	left  int // how many may follow at once
 }
 
-// refresh looks for a key that is not known here, at most once a second: strangers can name any key.
-// Requests wait for it, but a storage that hangs costs them a second and no more.
+// refresh looks for a key that is not known here. A look that began before the caller came may have been
+// too early for a key that another gateway has just made, so there is another; but no more than a few at
+// once and then one a second, because strangers can name any key. Requests wait for it, but a storage that
+// hangs costs them a second and no more.
 func (k *Keyring) refresh(ctx context.Context) *keyset {
-	l := k.looking.Load()
-	if l == nil || l.isDone() && k.now().Sub(l.began) >= reloadPause {
-		next := &look{k.now(), make(chan struct{})}
-		if k.looking.CompareAndSwap(l, next) {
-			go k.lookAgain(context.WithoutCancel(ctx), next)
+	came := k.now()
+	for {
+		l := k.looking.Load()
+		switch {
+		case l != nil && !l.began.Before(came):
+			l.wait(k.now())
+			return k.keys()
+		case l == nil || l.isDone():
+			next := l.next(k.now())
+			if next == nil {
+				return k.keys()
+			}
+			if k.looking.CompareAndSwap(l, next) {
+				go k.lookAgain(context.WithoutCancel(ctx), next)
+			}
+		case !l.wait(k.now()):
+			return k.keys()
 		}
-		l = k.looking.Load()
 	}
-	patience := time.NewTimer(reloadPause - k.now().Sub(l.began))
+}
+
+// next is the look that may follow l at now, or nil where there were too many.
+func (l *look) next(now time.Time) *look {
+	left := maxLooks
+	if l != nil {
+		left = min(left, l.left+int(now.Sub(l.began)/reloadPause))
+	}
+	if left == 0 {
+		return nil
+	}
+	return &look{now, make(chan struct{}), left - 1}
+}
+
+// wait reports whether the look has ended within a second of its beginning.
+func (l *look) wait(now time.Time) bool {
+	patience := time.NewTimer(reloadPause - now.Sub(l.began))
 	defer patience.Stop()
 	select {
 	case <-l.done:
+		return true
 	case <-patience.C:
+		return l.isDone()
 	}
-	return k.keys()
 }
 
 func (k *Keyring) lookAgain(ctx context.Context, l *look) {
