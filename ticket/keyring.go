@@ -151,7 +151,7 @@ func (k *Keyring) make(ctx context.Context, use, alg string) (*keyset, error) {
 		err = fmt.Errorf("none to %s with for %s", use, alg)
 	}
 	if err != nil {
-		k.failed, k.reason = k.now(), fmt.Errorf("%w: %w", ErrNoKey, err)
+		k.failed, k.reason = k.now(), fmt.Errorf("%w; see that the storage can be written and has room: %w", ErrNoKey, err)
 		return nil, k.reason
 	}
 	if made.ID != "" {
@@ -253,7 +253,7 @@ func (k *Keyring) load(ctx context.Context) (keyFile, error) {
 	}
 	s, err := newKeyset(f, k.Algorithm, k.Secrets)
 	if err != nil {
-		return f, err
+		return f, fmt.Errorf("reading %s: %w", keysPath, err)
 	}
 	k.use(f, s)
 	return f, nil
