@@ -213,6 +213,9 @@ func newLifeCrew(t *testing.T) *lifeCrew {
 
 // run repeats job beside the test. name is what it counts as.
 func (c *lifeCrew) run(name string, job func() error) {
+	c.mu.Lock()
+	c.done[name] = 0
+	c.mu.Unlock()
 	c.wg.Go(func() {
 		for {
 			select {

@@ -901,3 +901,26 @@ func TestMaintainBeforeFirstUse(t *testing.T) {
 		t.Errorf("%v, wrote %d files", err, len(s.files))
 	}
 }
+
+// A gateway that waits for the storage's lock, to make a key of its own, still finds the key that whoever holds
+// the lock has just made.
+func TestReadingDoesNotWaitForTheLock(t *testing.T) {
+	s, c := newFakeStorage(), newClock()
+	a, b := newKeyring(t, s, c, algHS256), newKeyring(t, s, c, algHS256)
+	token := mustSign(t, newSessions(a), newSession(a))
+	before := s.called("Lock")
+	s.lock <- struct{}{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		mustSeal(t, b, "login", "x")
+	}()
+	for s.called("Lock") == before {
+		time.Sleep(time.Millisecond)
+	}
+	if !verifies(t, newSessions(b), token) {
+		t.Error("refused")
+	}
+	<-s.lock
+	<-done
+}
