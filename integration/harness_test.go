@@ -96,14 +96,15 @@ func newGateway(t *testing.T) *gateway {
 	return g
 }
 
-// wantNoRace fails the test where the gateway raced or a handler of it panicked, whatever the answers were:
-// Caddy goes on after both.
+// wantNoRace fails the test where our code raced or a handler panicked, whatever the answers were: Caddy goes
+// on after both. Races of Caddy alone, such as one at its start, are not ours to mend.
 func (g *gateway) wantNoRace() {
 	g.t.Helper()
-	said := g.log.String()
-	for _, bad := range []string{"WARNING: DATA RACE", "panic serving", "panic: "} {
-		if at := strings.Index(said, bad); at >= 0 {
-			g.t.Errorf("the gateway said %q:\n%s", bad, said[at:min(len(said), at+6000)])
+	for part := range strings.SplitSeq(g.log.String(), "==================") {
+		race := strings.Contains(part, "WARNING: DATA RACE") && strings.Contains(part, "github.com/caddy-wechat/caddy-wechat/")
+		at := max(0, strings.Index(part, "panic"))
+		if race || strings.Contains(part, "panic serving") || strings.Contains(part, "\npanic: ") {
+			g.t.Errorf("the gateway said:\n%s", part[at:min(len(part), at+6000)])
 		}
 	}
 }
