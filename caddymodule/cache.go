@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -29,7 +30,10 @@ func newLiveSession(token, audience string, s ticket.Session) *liveSession {
 // sessionCache remembers verified sessions by their whole token. A miss costs a verification, never a
 // login: ristretto may drop what it likes.
 type sessionCache struct {
-	cache *ristretto.Cache[string, *liveSession]
+	// mu is held by close alone. Caddy cleans a configuration up while its last requests still run, and
+	// ristretto panics where one of them asks it while it closes; afterwards all is a miss.
+	mu    sync.RWMutex
+	cache *ristretto.Cache[string, *liveSession] // guarded by mu; nil once closed
 }
 
 // sessionCost is what a session takes beside its token, in bytes: the struct, the values, ristretto's own.
@@ -48,12 +52,14 @@ func newSessionCache(size int64) (*sessionCache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the session cache: %w", err)
 	}
-	return &sessionCache{c}, nil
+	return &sessionCache{cache: c}, nil
 }
 
 // get returns the session that was verified from exactly this token for audience and has not ended.
 func (c *sessionCache) get(token, audience, appID string, now time.Time) *liveSession {
+	c.mu.RLock()
 	s, ok := c.cache.Get(token)
+	c.mu.RUnlock()
 	if !ok || s.token != token || s.audience != audience || s.AppID != appID || !s.Expires.After(now) {
 		return nil
 	}
@@ -61,7 +67,14 @@ func (c *sessionCache) get(token, audience, appID string, now time.Time) *liveSe
 }
 
 func (c *sessionCache) put(s *liveSession) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
 	c.cache.Set(s.token, s, int64(2*len(s.token)+sessionCost))
 }
 
-func (c *sessionCache) close() { c.cache.Close() }
+func (c *sessionCache) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cache.Close()
+	c.cache = nil // Caddy may hold on to the configuration for as long as an old connection lives
+}

@@ -80,7 +80,7 @@ func newKeyring(ctx caddy.Context, cfg *SessionKey, logger *slog.Logger) (*ticke
 	}
 	keys.Live(defaultMax)
 	if err := keys.Load(ctx); err != nil {
-		return nil, fmt.Errorf("the gateway's keys cannot be read, and without them nobody stays signed in; see that Caddy's user may read its storage: %w", err)
+		return nil, fmt.Errorf("the gateway's keys cannot be read, and without them nobody stays signed in; see that Caddy's user may read its storage, and that the file is whole (one from a backup will do; without it everybody signs in anew): %w", err)
 	}
 	return keys, nil
 }
@@ -159,7 +159,7 @@ func (g *gateway) maintain(ctx context.Context) {
 	defer look.Stop()
 	defer prune.Stop()
 	keysWatch := watch{logger: g.logger, what: "keys cannot be maintained; the present ones go on signing"}
-	lookWatch := watch{logger: g.logger, what: "storage cannot be read; sessions ended on other gateways go on here"}
+	lookWatch := watch{logger: g.logger, what: "ended sessions cannot be read from storage or written to it; what one gateway ended goes on at the others"}
 	pruneWatch := watch{logger: g.logger, what: "old revocations cannot be removed from storage"}
 	for {
 		select {

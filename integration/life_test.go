@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -61,54 +60,6 @@ func mustReload(t *testing.T, w *world, name, caddyfile string) {
 	if refused := strings.Contains(name, "refused"); refused != (err != nil) {
 		t.Fatalf("reload: %v\n%s", err, out)
 	}
-}
-
-func TestReloadsUnderLoadLoseNobody(t *testing.T) {
-	w := crossWorld(t, "")
-	c := w.client()
-	c.Transport = again{c.Transport}
-	token := signIn(t, w, c, shopPage)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				resp, body := get(t, c, shopPage, pageHeader(holding(token)))
-				if resp.StatusCode != 200 || readSeen(t, []byte(body)).Header.Get("X-Wechat-Openid") == "" {
-					t.Errorf("a session was lost: %d", resp.StatusCode)
-					return
-				}
-				if signIn(t, w, c, shopPage) == "" {
-					return
-				}
-			}
-		})
-	}
-	for range 3 {
-		for name, next := range reloads(w, w.cross) {
-			mustReload(t, w, name, next)
-		}
-	}
-	close(stop)
-	wg.Wait()
-}
-
-// again repeats a request whose connection was reset: on a reload Caddy closes the old listener, with
-// whoever waits in its queue.
-type again struct{ next http.RoundTripper }
-
-func (a again) RoundTrip(r *http.Request) (resp *http.Response, err error) {
-	for range 5 {
-		if resp, err = a.next.RoundTrip(r); err == nil {
-			return resp, nil
-		}
-	}
-	return nil, err
 }
 
 // SIGKILL loses no session, no revocation and no login that waits for WeChat.
@@ -176,78 +127,5 @@ func TestGatewaysThatShareStorage(t *testing.T) {
 			t.Fatal("a logout did not reach the other gateway within 5 s")
 		}
 		time.Sleep(50 * time.Millisecond)
-	}
-}
-
-// A logout that cannot be written clears the cookie, and says so with 500.
-func TestLogoutThatCannotBeWritten(t *testing.T) {
-	w := singleWorld(t, "")
-	c := w.client()
-	token := signIn(t, w, c, authPage)
-	blocked := filepath.Join(w.dir, "storage", "wechat", "revoked")
-	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	h := with(formPost, "Origin", "https://auth.example.com", "Sec-Fetch-Site", "same-origin")
-	h.Set("Cookie", "__Host-wechat_session="+token)
-	for range 2 { // the second must not claim what the first could not do
-		resp, _ := do(t, c, "POST", "https://auth.example.com/_wechat/logout", h, nil)
-		if resp.StatusCode != 500 || !strings.Contains(resp.Header.Get("Set-Cookie"), "__Host-wechat_session=;") {
-			t.Errorf("status %d, cookies %q", resp.StatusCode, resp.Header["Set-Cookie"])
-		}
-	}
-	if err := os.Remove(blocked); err != nil {
-		t.Fatal(err)
-	}
-	logout(t, c, authPage, token)
-	w.kill()
-	w.start(w.single(""))
-	if resp, _ := get(t, w.client(), authPage, pageHeader(holding(token))); resp.StatusCode != 302 {
-		t.Errorf("the session lives again: %d", resp.StatusCode)
-	}
-}
-
-// Keys that cannot be made: a 502 page and a line in the log, and nobody is let in. Once they can, logins go on.
-func TestKeysThatCannotBeMade(t *testing.T) {
-	g := newGateway(t)
-	w := &world{gateway: g, sim: newSimulator(t, boundDomain), up: newUpstream(t)}
-	if err := os.MkdirAll(filepath.Join(g.dir, "storage"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	blocked := filepath.Join(g.dir, "storage", "wechat")
-	w.start(w.single(""))
-	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := w.client()
-	resp, _ := get(t, c, authPage, pageHeader(nil))
-	if resp.StatusCode != 502 || len(resp.Header["Set-Cookie"]) > 0 || !w.logged("logins do not work") {
-		t.Errorf("status %d %v", resp.StatusCode, resp.Header)
-	}
-	if err := os.Remove(blocked); err != nil {
-		t.Fatal(err)
-	}
-	deadline := time.Now().Add(15 * time.Second)
-	for {
-		if resp, _ := get(t, c, authPage, pageHeader(nil)); resp.StatusCode == 302 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("logins do not go on")
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-}
-
-// Keys that cannot be read at the start are a refusal that says what to see to.
-func TestKeysThatCannotBeReadRefuseTheStart(t *testing.T) {
-	g := newGateway(t)
-	w := &world{gateway: g, sim: newSimulator(t, boundDomain), up: newUpstream(t)}
-	if err := os.MkdirAll(filepath.Join(g.dir, "storage", "wechat", "keys.json"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	out, err := g.validate(w.single(""))
-	if err == nil || !strings.Contains(out, "keys cannot be read") {
-		t.Errorf("%v\n%s", err, out)
 	}
 }

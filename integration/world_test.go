@@ -50,8 +50,9 @@ func readSeen(t *testing.T, body []byte) seen {
 // world is a gateway, WeChat's stand-in and an upstream, with the sites that most tests use.
 type world struct {
 	*gateway
-	sim *simulator
-	up  *upstream
+	sim  *simulator
+	up   *upstream
+	held string // the address of an upstream that keeps its answers open
 }
 
 // account is the wechat option of a world; extra goes into its account.

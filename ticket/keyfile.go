@@ -72,6 +72,10 @@ func readKeyFile(b []byte) (keyFile, error) {
 	if err := json.Unmarshal(b, &f); err != nil {
 		return keyFile{}, fmt.Errorf("reading %s: %w", keysPath, err)
 	}
+	if len(f.Keys) == 0 {
+		// No such file is ever written. New keys over it would sign everybody out.
+		return keyFile{}, fmt.Errorf("reading %s: no keys in it", keysPath)
+	}
 	return f, nil
 }
 

@@ -26,7 +26,8 @@ const (
 	keysLock = "wechat_keys"
 
 	storagePatience = 10 * time.Second // of one look at the storage
-	reloadPause     = time.Second      // between two looks for a key that is not known here
+	reloadPause     = time.Second      // between looks for a key that is not known here,
+	maxLooks        = 8                // after so many at once
 	failurePause    = 5 * time.Second  // between two tries to make a key
 )
 
@@ -49,11 +50,15 @@ type Keyring struct {
 
 	looking atomic.Pointer[look] // the last look for an unknown key
 
-	mu     sync.Mutex // guards reading and writing the storage, and the fields below
-	known  keyFile    // what set was made of
-	gone   bool       // the storage has lost known
-	failed time.Time  // when a key could last not be made
-	reason error      // why
+	// changing is held while keys are made, and so while the storage's lock is waited for. Reading must not
+	// wait for that: another gateway may hold the lock for having just made the key that is looked for.
+	changing sync.Mutex
+	failed   time.Time // when a key could last not be made; guarded by changing
+	reason   error     // why; guarded by changing
+
+	mu    sync.Mutex // guards reading the storage into use, and the fields below
+	known keyFile    // what set was made of
+	gone  bool       // the storage has lost known
 }
 
 // Live says that tokens may live for d; the longest of all calls counts. Keys are kept as long.
@@ -68,25 +73,23 @@ func (k *Keyring) Live(d time.Duration) {
 
 // Load reads the keys that are there. It writes nothing; that none are there is no error.
 func (k *Keyring) Load(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	_, err := k.load(ctx)
+	_, _, err := k.load(ctx)
 	return err
 }
 
 // Maintain looks for keys that others made, makes the successors of keys that near their end, and drops
 // those of which no token can be alive.
 func (k *Keyring) Maintain(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	f, err := k.load(ctx)
+	k.changing.Lock()
+	defer k.changing.Unlock()
+	f, gone, err := k.load(ctx)
 	if err != nil {
 		return err
 	}
 	if len(f.Keys) == 0 {
 		return nil // nothing has been used yet
 	}
-	if !k.gone && len(k.due(f)) == 0 && len(f.pruned(k.Algorithm, k.now(), k.Rotate).Keys) == len(f.Keys) && f.Life >= k.life.Load() {
+	if !gone && len(k.due(f)) == 0 && len(f.pruned(k.Algorithm, k.now(), k.Rotate).Keys) == len(f.Keys) && f.Life >= k.life.Load() {
 		return nil
 	}
 	return k.update(ctx, func(f keyFile) (keyFile, error) {
@@ -125,8 +128,8 @@ func (k *Keyring) due(f keyFile) (kinds [][2]string) {
 
 // make creates the first key of its kind, or finds the one that another gateway has just made.
 func (k *Keyring) make(ctx context.Context, use, alg string) (*keyset, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.changing.Lock()
+	defer k.changing.Unlock()
 	if s := k.keys(); s.current(use, k.now()) != nil {
 		return s, nil
 	}
@@ -150,7 +153,7 @@ func (k *Keyring) make(ctx context.Context, use, alg string) (*keyset, error) {
 		err = fmt.Errorf("none to %s with for %s", use, alg)
 	}
 	if err != nil {
-		k.failed, k.reason = k.now(), fmt.Errorf("%w: %w", ErrNoKey, err)
+		k.failed, k.reason = k.now(), fmt.Errorf("%w; see that the storage can be written and has room: %w", ErrNoKey, err)
 		return nil, k.reason
 	}
 	if made.ID != "" {
@@ -163,26 +166,57 @@ func (k *Keyring) make(ctx context.Context, use, alg string) (*keyset, error) {
 type look struct {
 	began time.Time
 	done  chan struct{}
+	left  int // how many may follow at once
 }
 
-// refresh looks for a key that is not known here, at most once a second: strangers can name any key.
-// Requests wait for it, but a storage that hangs costs them a second and no more.
+// refresh looks for a key that is not known here. A look that began before the caller came may have been
+// too early for a key that another gateway has just made, so there is another; but no more than a few at
+// once and then one a second, because strangers can name any key. Requests wait for it, but a storage that
+// hangs costs them a second and no more.
 func (k *Keyring) refresh(ctx context.Context) *keyset {
-	l := k.looking.Load()
-	if l == nil || l.isDone() && k.now().Sub(l.began) >= reloadPause {
-		next := &look{k.now(), make(chan struct{})}
-		if k.looking.CompareAndSwap(l, next) {
-			go k.lookAgain(context.WithoutCancel(ctx), next)
+	came := k.now()
+	for {
+		l := k.looking.Load()
+		switch {
+		case l != nil && !l.began.Before(came):
+			l.wait(k.now())
+			return k.keys()
+		case l == nil || l.isDone():
+			next := l.next(k.now())
+			if next == nil {
+				return k.keys()
+			}
+			if k.looking.CompareAndSwap(l, next) {
+				go k.lookAgain(context.WithoutCancel(ctx), next)
+			}
+		case !l.wait(k.now()):
+			return k.keys()
 		}
-		l = k.looking.Load()
 	}
-	patience := time.NewTimer(reloadPause - k.now().Sub(l.began))
+}
+
+// next is the look that may follow l at now, or nil where there were too many.
+func (l *look) next(now time.Time) *look {
+	left := maxLooks
+	if l != nil {
+		left = min(left, l.left+int(now.Sub(l.began)/reloadPause))
+	}
+	if left == 0 {
+		return nil
+	}
+	return &look{now, make(chan struct{}), left - 1}
+}
+
+// wait reports whether the look has ended within a second of its beginning.
+func (l *look) wait(now time.Time) bool {
+	patience := time.NewTimer(reloadPause - now.Sub(l.began))
 	defer patience.Stop()
 	select {
 	case <-l.done:
+		return true
 	case <-patience.C:
+		return l.isDone()
 	}
-	return k.keys()
 }
 
 func (k *Keyring) lookAgain(ctx context.Context, l *look) {
@@ -202,32 +236,34 @@ func (l *look) isDone() bool {
 }
 
 // load reads the storage. Where the keys have gone from it, those in use stay, and the next update writes
-// them back. The caller holds mu.
-func (k *Keyring) load(ctx context.Context) (keyFile, error) {
+// them back.
+func (k *Keyring) load(ctx context.Context) (f keyFile, gone bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, storagePatience)
 	defer cancel()
 	b, err := k.Storage.Load(ctx, keysPath)
-	f := k.known
+	f = k.known
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		k.gone = len(f.Keys) > 0
 	case err != nil:
-		return f, fmt.Errorf("reading keys from storage: %w", err)
+		return f, false, fmt.Errorf("reading keys from storage: %w", err)
 	default:
 		k.gone = false
 		if f, err = readKeyFile(b); err != nil {
-			return f, err
+			return f, false, err
 		}
 	}
 	s, err := newKeyset(f, k.Algorithm, k.Secrets)
 	if err != nil {
-		return f, err
+		return f, false, fmt.Errorf("reading %s: %w", keysPath, err)
 	}
 	k.use(f, s)
-	return f, nil
+	return f, k.gone, nil
 }
 
-// update changes the key file under the storage's lock. The caller holds mu.
+// update changes the key file under the storage's lock. The caller holds changing.
 func (k *Keyring) update(ctx context.Context, change func(keyFile) (keyFile, error)) (err error) {
 	lockCtx, cancel := context.WithTimeout(ctx, storagePatience)
 	defer cancel()
@@ -235,7 +271,7 @@ func (k *Keyring) update(ctx context.Context, change func(keyFile) (keyFile, err
 		return fmt.Errorf("locking keys in storage: %w", err)
 	}
 	defer func() { err = errors.Join(err, k.unlock(ctx)) }()
-	f, err := k.load(ctx)
+	f, _, err := k.load(ctx)
 	if err != nil {
 		return err
 	}
@@ -255,12 +291,14 @@ func (k *Keyring) update(ctx context.Context, change func(keyFile) (keyFile, err
 	if err := k.Storage.Store(lockCtx, keysPath, b); err != nil {
 		return fmt.Errorf("writing keys to storage: %w", err)
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.use(f, s)
 	k.gone = false
 	return nil
 }
 
-// unlock runs even when ctx has ended, but not for ever: the caller holds mu.
+// unlock runs even when ctx has ended, but not for ever: the caller holds changing.
 func (k *Keyring) unlock(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storagePatience)
 	defer cancel()

@@ -149,7 +149,7 @@ func TestGatewaysShareKeys(t *testing.T) {
 }
 
 // attack: strangers name keys that are not there, to make the gateway read its storage.
-func TestUnknownKeysAreLookedForOnceASecond(t *testing.T) {
+func TestUnknownKeysAreLookedForSeldom(t *testing.T) {
 	s, c := newFakeStorage(), newClock()
 	k := newKeyring(t, s, c, algHS256)
 	ss := newSessions(k)
@@ -167,12 +167,19 @@ func TestUnknownKeysAreLookedForOnceASecond(t *testing.T) {
 		}
 	}
 	looks(1)
-	c.add(reloadPause - time.Millisecond)
-	looks(1)
-	c.add(time.Millisecond)
-	looks(2)
+	for i := range maxLooks - 1 {
+		c.add(time.Millisecond)
+		looks(i + 2)
+	}
+	for i := range 5 {
+		c.add(reloadPause - time.Millisecond)
+		looks(maxLooks + i)
+		c.add(time.Millisecond)
+		looks(maxLooks + i + 1)
+	}
 
 	c.add(time.Hour)
+	before = s.called("Load")
 	for name, header := range map[string]string{
 		"another typ":       `{"alg":"HS256","kid":"01234567","typ":"JWT"}`,
 		"another kid":       `{"alg":"HS256","kid":"../../etc","typ":"wechat-session+jwt"}`,
@@ -183,15 +190,29 @@ func TestUnknownKeysAreLookedForOnceASecond(t *testing.T) {
 		if verifies(t, ss, b64(header)+".e30.AAAA") {
 			t.Error("taken")
 		}
-		if s.called("Load")-before != 2 {
+		if s.called("Load") != before {
 			t.Fatalf("the storage was read for %s", name)
 		}
 	}
 	if verifies(t, ss, b64(`{"alg":"HS256","kid":"01234567","typ":"wechat-session+jwt"}`)+".e30.AAAA") {
 		t.Error("taken")
 	}
-	if s.called("Load")-before != 3 {
+	if s.called("Load")-before != 1 {
 		t.Error("the storage was not read for what could be another gateway's key")
+	}
+}
+
+// A key that another gateway makes right after a look is found all the same: whoever carries its token was
+// signed in there a moment ago.
+func TestUnknownKeyIsFoundRightAfterALook(t *testing.T) {
+	s, c := newFakeStorage(), newClock()
+	a, b := newKeyring(t, s, c, algHS256), newKeyring(t, s, c, algHS256)
+	if !opens(t, b, "login", mustSeal(t, a, "login", "x")) {
+		t.Error("refused what the first key sealed")
+	}
+	c.add(time.Millisecond)
+	if !verifies(t, newSessions(b), mustSign(t, newSessions(a), newSession(a))) {
+		t.Error("refused what the second key signed")
 	}
 }
 
@@ -879,4 +900,27 @@ func TestMaintainBeforeFirstUse(t *testing.T) {
 	if err := k.Maintain(t.Context()); err != nil || len(s.files) > 0 {
 		t.Errorf("%v, wrote %d files", err, len(s.files))
 	}
+}
+
+// A gateway that waits for the storage's lock, to make a key of its own, still finds the key that whoever holds
+// the lock has just made.
+func TestReadingDoesNotWaitForTheLock(t *testing.T) {
+	s, c := newFakeStorage(), newClock()
+	a, b := newKeyring(t, s, c, algHS256), newKeyring(t, s, c, algHS256)
+	token := mustSign(t, newSessions(a), newSession(a))
+	before := s.called("Lock")
+	s.lock <- struct{}{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		mustSeal(t, b, "login", "x")
+	}()
+	for s.called("Lock") == before {
+		time.Sleep(time.Millisecond)
+	}
+	if !verifies(t, newSessions(b), token) {
+		t.Error("refused")
+	}
+	<-s.lock
+	<-done
 }

@@ -67,22 +67,62 @@ func (r *Revocations) Load(ctx context.Context) error {
 }
 
 // Look reads what other gateways wrote since the last look that went well: the storage may have been
-// away for hours. Clocks may differ.
+// away for hours. Clocks may differ. What could not be written here, or was written to a storage that was
+// only a stand-in for the true one, an empty folder in place of its disk, is written now.
 func (r *Revocations) Look(ctx context.Context) error {
 	hour := unixHour()
 	from := r.Known.lookFrom(hour)
 	if hour-from > 24 {
 		return r.Load(ctx)
 	}
+	mine, there := r.Known.since(from), []string(nil)
 	for h := from; h <= hour+1; h++ {
 		files, err := r.list(ctx, path.Join(revokedPath, strconv.FormatInt(h, 10)))
 		if err != nil {
 			return err
 		}
-		r.Known.remember(files...)
+		there = append(there, files...)
 	}
+	r.Known.remember(there...)
 	r.Known.lookedAt(hour)
+	return r.restore(ctx, mine, there)
+}
+
+// restore writes those of mine, until by session, that are not there.
+func (r *Revocations) restore(ctx context.Context, mine map[string]int64, there []string) error {
+	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+	defer cancel()
+	for _, file := range there {
+		_, session, _ := strings.Cut(path.Base(file), "-")
+		delete(mine, session)
+	}
+	for session, until := range mine {
+		rev := r.Known.begin(session, time.Unix(until-1, 0))
+		if err := r.Storage.Store(ctx, rev.file, []byte("1")); err != nil {
+			return fmt.Errorf("writing a revocation to storage: %w", err)
+		}
+		r.Known.remember(rev.file)
+	}
 	return nil
+}
+
+// since returns what was revoked from hour on, or could not be written, and is not over yet: until by session.
+func (r *Revoked) since(hour int64) map[string]int64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	mine := map[string]int64{}
+	for session, rev := range r.until {
+		if rev.until > time.Now().Unix() && (!rev.stored || rev.hour() >= hour) {
+			mine[session] = rev.until
+		}
+	}
+	return mine
+}
+
+// hour is when the revocation was made, Unix hours.
+func (rev revocation) hour() int64 {
+	h, _ := strconv.ParseInt(path.Base(path.Dir(rev.file)), 10, 64)
+	return h
 }
 
 func unixHour() int64 { return time.Now().Unix() / 3600 }
