@@ -8,10 +8,16 @@ import (
 	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
 )
 
-// TestTokensInOddCookies: one true session among what else a Cookie header may hold. Two different
-// sessions under one name are nobody's, in either order: one of them was tossed in.
-func TestTokensInOddCookies(t *testing.T) {
+func TestTokensInCookies(t *testing.T) {
 	w := newTokensSites(t, tokensKeyKinds[0].option, "")
+	t.Run("odd ones", func(t *testing.T) { tokensInOddCookies(t, w) })
+	t.Run("tossed in on http", func(t *testing.T) { tokensTossedInOnHTTP(t, w) })
+	t.Run("tossed in by a sub-domain", func(t *testing.T) { tokensTossedInByASubdomain(t, w) })
+}
+
+// One true session among what else a Cookie header may hold. Two different
+// sessions under one name are nobody's, in either order: one of them was tossed in.
+func tokensInOddCookies(t *testing.T, w *tokensSites) {
 	mine := w.login(t, "https://"+tokensShop+"/member/", "lina")
 	lina := w.sim.OpenID(appID, "lina")
 	k := tokensKeysOf(t, w.gateway, mine)
@@ -88,11 +94,10 @@ func TestTokensInOddCookies(t *testing.T) {
 	}
 }
 
-// TestTokensTossedInOnHTTP: without the prefix of https a sibling can set cookies for a whole domain. They
+// Without the prefix of https a sibling can set cookies for a whole domain. They
 // sign nobody in as somebody else, and a logout ends the person's own session all the same: it was
 // ended only where it came first.
-func TestTokensTossedInOnHTTP(t *testing.T) {
-	w := newTokensSites(t, tokensKeyKinds[0].option, "")
+func tokensTossedInOnHTTP(t *testing.T, w *tokensSites) {
 	k := tokensKeysOf(t, w.gateway, w.login(t, "https://"+tokensShop+"/member/", "lina"))
 	e := w.edge(t, tokensPlain)
 	session := func(openID string) string { return k.session(t, newTokensSession("http://"+tokensPlain, openID)) }
@@ -119,10 +124,9 @@ func TestTokensTossedInOnHTTP(t *testing.T) {
 	}
 }
 
-// TestTokensTossedInByASubdomain: a browser in which a sub-domain and a sibling set what they can for the
+// A browser in which a sub-domain and a sibling set what they can for the
 // whole domain logs in as itself, stays so and can log out.
-func TestTokensTossedInByASubdomain(t *testing.T) {
-	w := newTokensSites(t, tokensKeyKinds[0].option, "")
+func tokensTossedInByASubdomain(t *testing.T, w *tokensSites) {
 	page := "https://" + tokensShop + "/member/"
 	theirs := w.login(t, page, "zhangwei")
 	b := w.browser(w.sim, wechattest.BrowserOptions{User: "lina"})

@@ -34,15 +34,17 @@ func (w *tokensSites) place(t *testing.T, name, host, cookie string) *tokensPlac
 	return &tokensPlace{name: name, edge: w.edge(t, sni), host: host, cookie: cookie}
 }
 
-// TestTokensOfOthers: a session is its user's at its own site, origin, account and gateway, and nothing at
-// any other, remembered as verified or not. The places differ in one thing each.
-func TestTokensOfOthers(t *testing.T) {
+// TestTokens is what is tried with every kind of key.
+func TestTokens(t *testing.T) {
 	other := newTokensSites(t, tokensKeyKinds[0].option, "")
 	tokensEachKey(t, func(t *testing.T, w *tokensSites, keys string) {
 		if keys != tokensKeyKinds[0].option {
 			other.rekey(t, strings.Replace(keys, "TOKENS_SECRET", "TOKENS_OTHER", 1))
 		}
-		tokensOfOthers(t, tokensPlaces(t, w, other))
+		t.Run("wrong in one thing", func(t *testing.T) { tokensWrongInOneThing(t, w, keys) })
+		t.Run("of others", func(t *testing.T) { tokensOfOthers(t, tokensPlaces(t, w, other)) })
+		t.Run("for another purpose", func(t *testing.T) { tokensForAnotherPurpose(t, w) })
+		t.Run("of an ended session", func(t *testing.T) { tokensOfAnEndedSession(t, w, keys) })
 	})
 }
 
@@ -79,6 +81,8 @@ func tokensPlaces(t *testing.T, w, other *tokensSites) []*tokensPlace {
 	return append(places, mapped)
 }
 
+// A session is its user's at its own site, origin, account and gateway, and nothing at any other, remembered
+// as verified or not. The places differ in one thing each.
 func tokensOfOthers(t *testing.T, places []*tokensPlace) {
 	seed := uint64(time.Now().UnixNano())
 	order := rand.New(rand.NewPCG(seed, 1))

@@ -47,41 +47,39 @@ func TestTokensOfManyAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// TestTokensOfAnEndedSession: a session that was ended stays so, though it was remembered as verified,
+// A session that was ended stays so, though it was remembered as verified,
 // whatever token of it comes, and after a reload.
-func TestTokensOfAnEndedSession(t *testing.T) {
-	tokensEachKey(t, func(t *testing.T, w *tokensSites, keys string) {
-		page := "https://" + tokensShop + "/member/"
-		e := w.edge(t, tokensShop)
-		lina := w.sim.OpenID(appID, "lina")
-		ended := w.login(t, page, "lina")
-		k := tokensKeysOf(t, w.gateway, ended)
-		for range 3 {
-			e.judge(t, tokensShop, tokensCookie(ended), lina)
+func tokensOfAnEndedSession(t *testing.T, w *tokensSites, keys string) {
+	page := "https://" + tokensShop + "/member/"
+	e := w.edge(t, tokensShop)
+	lina := w.sim.OpenID(appID, "lina")
+	ended := w.login(t, page, "lina")
+	k := tokensKeysOf(t, w.gateway, ended)
+	for range 3 {
+		e.judge(t, tokensShop, tokensCookie(ended), lina)
+	}
+	renewed := newTokensSession("https://"+tokensShop, lina)
+	renewed.Jti = jti(t, ended)
+	before := k.session(t, renewed)
+	e.judge(t, tokensShop, tokensCookie(before), lina)
+	logout(t, w.client(), page, ended)
+	renewed.Iat, renewed.Exp = renewed.Iat+1, renewed.Exp+1
+	after, next := k.session(t, renewed), w.login(t, page, "lina")
+	elsewhere := renewed
+	elsewhere.Aud = "https://" + tokensBlog
+	check := func(t *testing.T) {
+		for _, token := range []string{ended, before, after} {
+			e.judge(t, tokensShop, tokensCookie(token), tokensNobody)
+			e.judge(t, tokensShop, tokensCookie(next+"; __Host-wechat_session="+token), lina)
 		}
-		renewed := newTokensSession("https://"+tokensShop, lina)
-		renewed.Jti = jti(t, ended)
-		before := k.session(t, renewed)
-		e.judge(t, tokensShop, tokensCookie(before), lina)
-		logout(t, w.client(), page, ended)
-		renewed.Iat, renewed.Exp = renewed.Iat+1, renewed.Exp+1
-		after, next := k.session(t, renewed), w.login(t, page, "lina")
-		elsewhere := renewed
-		elsewhere.Aud = "https://" + tokensBlog
-		check := func(t *testing.T) {
-			for _, token := range []string{ended, before, after} {
-				e.judge(t, tokensShop, tokensCookie(token), tokensNobody)
-				e.judge(t, tokensShop, tokensCookie(next+"; __Host-wechat_session="+token), lina)
-			}
-			e.judge(t, tokensShop, tokensCookie(next), lina)
-			w.edge(t, tokensBlog).judge(t, tokensBlog, tokensCookie(k.session(t, elsewhere)), tokensNobody)
-			a := e.get(t, tokensShop, "/_wechat/userinfo", tokensCookie(ended))
-			if a.status != http.StatusUnauthorized {
-				t.Errorf("userinfo: %d", a.status)
-			}
+		e.judge(t, tokensShop, tokensCookie(next), lina)
+		w.edge(t, tokensBlog).judge(t, tokensBlog, tokensCookie(k.session(t, elsewhere)), tokensNobody)
+		a := e.get(t, tokensShop, "/_wechat/userinfo", tokensCookie(ended))
+		if a.status != http.StatusUnauthorized {
+			t.Errorf("userinfo: %d", a.status)
 		}
-		t.Run("at once", check)
-		w.rekey(t, keys)
-		t.Run("after a reload", check)
-	})
+	}
+	t.Run("at once", check)
+	w.rekey(t, keys)
+	t.Run("after a reload", check)
 }

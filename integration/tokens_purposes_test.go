@@ -117,38 +117,42 @@ func tokensTicketed(a tokensAnswer) bool {
 }
 func tokensRedirected(a tokensAnswer) bool { return a.status == http.StatusFound }
 
-// TestTokensForAnotherPurpose: whatever the gateway hands out counts in its own place alone. A callback's
+// Whatever the gateway hands out counts in its own place alone. A callback's
 // address travels through logs and histories, a ticket through the broker: none of them may stand for
 // what only the browser holds.
-func TestTokensForAnotherPurpose(t *testing.T) {
-	tokensEachKey(t, func(t *testing.T, w *tokensSites, _ string) {
-		x, _ := newTokensThings(t, w)
-		e := w.edge(t, tokensGuests)
-		for _, right := range []bool{false, true} { // the right ones last: they spend tickets and codes
-			for _, slot := range tokensSlots {
-				for name, v := range x.all() {
-					if right != (name == slot.right) {
-						continue
-					}
-					t.Run(name+" as "+slot.name, func(t *testing.T) {
-						a := slot.ask(t, e, x, v)
-						if a.status >= 500 || slot.took(a) != right {
-							t.Errorf("taken %v, want %v: %d %v", !right, right, a.status, a.header)
-						}
-						if a.upstream != nil && a.who(t) != map[bool]string{true: w.sim.OpenID(appID, "lina")}[name == "a session"] {
-							t.Errorf("known as %q", a.who(t))
-						}
-					})
+func tokensForAnotherPurpose(t *testing.T, w *tokensSites) {
+	x, _ := newTokensThings(t, w)
+	e := w.edge(t, tokensGuests)
+	for _, right := range []bool{false, true} { // the right ones last: they spend tickets and codes
+		for _, slot := range tokensSlots {
+			for name, v := range x.all() {
+				if right != (name == slot.right) {
+					continue
 				}
+				t.Run(name+" as "+slot.name, func(t *testing.T) {
+					a := slot.ask(t, e, x, v)
+					if a.status >= 500 || slot.took(a) != right {
+						t.Errorf("taken %v, want %v: %d %v", !right, right, a.status, a.header)
+					}
+					if a.upstream != nil && a.who(t) != map[bool]string{true: w.sim.OpenID(appID, "lina")}[name == "a session"] {
+						t.Errorf("known as %q", a.who(t))
+					}
+				})
 			}
 		}
-	})
+	}
 }
 
-// TestTokensSealedWrongInOneThing: what is sealed with the gateway's own key, and right in all but its
-// purpose or one of its fields, does not end a login.
-func TestTokensSealedWrongInOneThing(t *testing.T) {
+// TestTokensSealed: seals and guests' tokens need but one gateway.
+func TestTokensSealed(t *testing.T) {
 	w := newTokensSites(t, tokensKeyKinds[0].option, "")
+	t.Run("wrong in one thing", func(t *testing.T) { tokensSealedWrongInOneThing(t, w) })
+	t.Run("a guest's, wrong in one thing", func(t *testing.T) { tokensGuestWrongInOneThing(t, w) })
+}
+
+// What is sealed with the gateway's own key, and right in all but its
+// purpose or one of its fields, does not end a login.
+func tokensSealedWrongInOneThing(t *testing.T, w *tokensSites) {
 	x, k := newTokensThings(t, w)
 	e := w.edge(t, tokensGuests)
 	login, pending := k.unseal(t, "login", x.login), k.unseal(t, "login cookie of "+tokensGuestOrigin, x.pending)
@@ -209,10 +213,9 @@ func tokensWith(fields, changed map[string]any) map[string]any {
 	return all
 }
 
-// TestTokensGuestWrongInOneThing: a guest's token, right in all but one thing, lets nobody look around;
+// A guest's token, right in all but one thing, lets nobody look around;
 // and a right one neither gives a name nor lets anything be sent.
-func TestTokensGuestWrongInOneThing(t *testing.T) {
-	w := newTokensSites(t, tokensKeyKinds[0].option, "")
+func tokensGuestWrongInOneThing(t *testing.T, w *tokensSites) {
 	k := tokensKeysOf(t, w.gateway, w.login(t, tokensGuestPage, "lina"))
 	e := w.edge(t, tokensGuests)
 	now := time.Now().Unix()
