@@ -63,7 +63,7 @@ func newRedirectWorld(t *testing.T, node string) *redirectWorld {
 // redirectHosts are those that WeChat sends users back to.
 var redirectHosts = []string{
 	"auth.example.com", "both.example.com", "rewrite.example.org", "strip.example.org", "path.example.org", "try.example.org", "errors.example.org", "part.example.org",
-	"profile.example.org", "guest.example.org", "any.example.net", "one.wild.example", "a.tenants.example", "b.tenants.example", "named.example.org", "second.example.org",
+	"profile.example.org", "guest.example.org", "any.example.net", "one.many.example", "one.wild.example", "a.tenants.example", "b.tenants.example", "named.example.org", "second.example.org",
 	"xn--czrs0twkmrx3a.example", "shop.xn--mnchen-3ya.example", "plain.example.org", "port.example.org",
 }
 
@@ -176,7 +176,7 @@ https:// {
 	}
 	wechat_auth {
 		account OWN
-		origin https://any.example.net
+		origin https://any.example.net https://*.many.example
 	}
 	UPSTREAM
 }
