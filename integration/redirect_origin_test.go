@@ -72,7 +72,7 @@ func redirectForgedHosts(host string) []string {
 func (x *redirectWorld) forgedHosts(t *testing.T) {
 	list := x.hosts()
 	redirectEach(x, list, func(w *redirectWire, h redirectHost) {
-		at := redirectAt{h.sni, h.host, h.origin}
+		at := redirectAt(h)
 		if h.origin != "" {
 			x.accepted(t, w, at, redirectGet(h.host, "/member/?a=1", redirectInside, redirectLoad), "/member/?a=1#")
 			x.accepted(t, w, at, redirectGet(h.host, "/_wechat/login?return=%2Fx", redirectInside, redirectLoad), "/x#")
