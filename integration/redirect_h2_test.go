@@ -39,7 +39,7 @@ func (x *redirectWorld) http2(t *testing.T) {
 			if strings.HasPrefix(h.sni, "http://") || strings.ContainsAny(h.host, " \t") { // there a client has trimmed it
 				continue
 			}
-			a := x.play2(t, redirectAt{h.sni, h.host, h.origin}, h.host, redirectHead2(h.host, "/member/"))
+			a := x.play2(t, redirectAt(h), h.host, redirectHead2(h.host, "/member/"))
 			x.judged2(t, h.host, h.origin, a)
 		}
 		x.judge(t)

@@ -42,6 +42,9 @@ func (x *redirectWorld) hosts() (list []redirectHost) {
 	for _, host := range []string{"any.example.net", "one.wild.example", "named.example.org", "a.tenants.example", "shop.xn--mnchen-3ya.example"} {
 		add(host, "", host+own)
 	}
+	// On an address that takes any host the option alone says what counts.
+	add("any.example.net", "https://one.many.example", "one.many.example", "ONE.many.example:443")
+	add("any.example.net", "", "x.one.many.example", "many.example", ".many.example", "*.many.example", "one.many.example.evil.example", "one.many.example.", "one.many.example:80", "onemany.example", "evil.example/.many.example", "one..many.example")
 	add("one.wild.example", "", "two.wild.example", "x.one.wild.example", "*.wild.example", "wild.example", ".wild.example")
 	add("a.tenants.example", "", "x.a.tenants.example", "*.tenants.example", "tenants.example", ".tenants.example", "..tenants.example", "-.tenants.example", "a..tenants.example", "%61.tenants.example", "a.tenants.example.evil.example", "evil.example#.tenants.example", "evil.example\\.tenants.example", "evil.example/.tenants.example", "[::1].tenants.example")
 	add("xn--czrs0twkmrx3a.example", "", "商店测试.example", "%E5%95%86%E5%BA%97%E6%B5%8B%E8%AF%95.example", "xn--czrs0twkmrx3a。example")
@@ -69,7 +72,7 @@ func redirectForgedHosts(host string) []string {
 func (x *redirectWorld) forgedHosts(t *testing.T) {
 	list := x.hosts()
 	redirectEach(x, list, func(w *redirectWire, h redirectHost) {
-		at := redirectAt{h.sni, h.host, h.origin}
+		at := redirectAt(h)
 		if h.origin != "" {
 			x.accepted(t, w, at, redirectGet(h.host, "/member/?a=1", redirectInside, redirectLoad), "/member/?a=1#")
 			x.accepted(t, w, at, redirectGet(h.host, "/_wechat/login?return=%2Fx", redirectInside, redirectLoad), "/x#")

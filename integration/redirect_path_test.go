@@ -18,7 +18,7 @@ func (x *redirectWorld) returnPaths(t *testing.T) {
 	}
 	var paths []redirectPayload
 	for i := range 400 {
-		paths = append(paths, redirectRandom(rand.New(rand.NewPCG(seed, uint64(i))))) //nolint:gosec // reproducible on purpose
+		paths = append(paths, redirectRandom(rand.New(rand.NewPCG(seed, uint64(i)))))
 	}
 	shop, both := redirectSite("shop.example.org"), redirectSite("both.example.com")
 	entries := []redirectEntry{
