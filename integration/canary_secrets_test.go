@@ -56,20 +56,23 @@ func (c *canary) addParts(kind canaryKind, text string) {
 	}
 }
 
+// canaryMost bounds what is looked for: a test of a flood makes hundreds of thousands of logins.
+const canaryMost = 20_000
+
 func (c *canary) add(kind canaryKind, text string) {
 	if len(text) < canaryMin {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.secrets[text]; !known {
+	if _, known := c.secrets[text]; !known && len(c.secrets) < canaryMost {
 		c.secrets[text] = canarySecret{text: text, kind: kind}
 	}
 }
 
 // addConfigured adds a secret of the operator's, in the spellings in which a program might show it.
 func (c *canary) addConfigured(text string) {
-	quoted, _ := json.Marshal(text)
+	quoted, _ := json.Marshal(text) // a string always marshals
 	for _, spelling := range []string{
 		text, url.QueryEscape(text), url.PathEscape(text), strings.Trim(string(quoted), `"`), hex.EncodeToString([]byte(text)),
 		base64.StdEncoding.EncodeToString([]byte(text)), base64.RawURLEncoding.EncodeToString([]byte(text)),
@@ -113,8 +116,9 @@ func (c *canary) addKey(key []byte) {
 		case ed25519.PrivateKey:
 			forms = append(forms, p.Seed())
 		case *ecdsa.PrivateKey:
-			d, _ := p.Bytes()
-			forms = append(forms, d)
+			if d, err := p.Bytes(); err == nil {
+				forms = append(forms, d)
+			}
 		}
 	} else {
 		c.mu.Lock()
@@ -235,7 +239,8 @@ func (c *canary) known() []canarySecret {
 	c.mu.Unlock()
 	var list []canarySecret
 	for _, sim := range sims {
-		for _, x := range sim.Issued() {
+		issued := sim.Issued()
+		for _, x := range issued[:min(len(issued), canaryMost)] {
 			kind := canaryToken
 			if x.Kind == "code" {
 				kind = canaryCode
@@ -258,10 +263,13 @@ func (c *canary) signedHere(text string) (list []string) {
 	if !strings.Contains(text, "eyJ") {
 		return nil
 	}
+	c.mu.Lock()
+	keys := c.hmac
+	c.mu.Unlock()
 	for _, token := range canaryTokens.FindAllString(text, -1) {
 		cut := strings.LastIndexByte(token, '.')
 		signature, err := base64.RawURLEncoding.DecodeString(token[cut+1:])
-		for _, key := range c.hmac {
+		for _, key := range keys {
 			mac := hmac.New(sha256.New, key)
 			mac.Write([]byte(token[:cut]))
 			if err == nil && hmac.Equal(mac.Sum(nil), signature) {

@@ -69,10 +69,16 @@ func (t canaryTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.c.readCookies(resp)
 	t.c.readLocation(resp.Header.Get("Location"))
 	t.c.readRequest(r, resp.StatusCode)
-	if !t.c.simHosts[r.URL.Host] && resp.StatusCode != http.StatusSwitchingProtocols {
+	if !t.c.isSimulator(r.URL.Host) && resp.StatusCode != http.StatusSwitchingProtocols {
 		resp.Body = &canaryBody{ReadCloser: resp.Body, resp: resp, c: t.c}
 	}
 	return resp, nil
+}
+
+func (c *canary) isSimulator(host string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.simHosts[host]
 }
 
 // CloseIdleConnections is what http.Client calls.
@@ -137,8 +143,9 @@ func (g *gateway) lookWhileRunning() {
 	if g.cmd == nil {
 		return
 	}
+	s := canaryOf(g.t).scanner()
 	if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", g.cmd.Process.Pid)); err == nil {
-		g.wantNoSecret("the list of processes", string(line), nil)
+		s.want(g.t, "the list of processes", string(line), nil)
 	}
 	client := &http.Client{Timeout: 5 * time.Second}
 	defer client.CloseIdleConnections()
@@ -149,7 +156,7 @@ func (g *gateway) lookWhileRunning() {
 		}
 		b, _ := io.ReadAll(io.LimitReader(resp.Body, 32<<20))
 		_ = resp.Body.Close()
-		g.wantNoSecret("the admin answer "+path, string(b), g.asWritten)
+		s.want(g.t, "the admin answer "+path, string(b), g.asWritten)
 	}
 }
 
@@ -157,8 +164,9 @@ func (g *gateway) lookWhileRunning() {
 func (g *gateway) lookBehind() {
 	g.t.Helper()
 	c := canaryOf(g.t)
+	s := c.scanner()
 	for logger, lines := range canaryByLogger(g.log.String(), c.aboutSimulator) {
-		g.wantNoSecret("the log of "+logger, lines, func(s canarySecret) bool { return c.mayLog(logger, s) })
+		s.want(g.t, "the log of "+logger, lines, func(s canarySecret) bool { return c.mayLog(logger, s) })
 		for _, token := range c.signedHere(lines) {
 			if !c.mayLog(logger, canarySecret{kind: canarySession}) {
 				g.t.Errorf("the log of %s has a living token: %s", logger, token)
@@ -167,7 +175,7 @@ func (g *gateway) lookBehind() {
 	}
 	for _, path := range g.filesLeft() {
 		if b, err := os.ReadFile(path); err == nil {
-			g.wantNoSecret("the file "+path, path+"\n"+string(b), g.asWritten)
+			s.want(g.t, "the file "+path, path+"\n"+string(b), g.asWritten)
 		}
 	}
 	c.mu.Lock()
@@ -175,7 +183,7 @@ func (g *gateway) lookBehind() {
 	c.answers, c.faults, c.kept = map[string][]byte{}, map[string]bool{}, 0
 	c.mu.Unlock()
 	for what, bodies := range answers {
-		g.wantNoSecret("the answer to "+what, string(bodies), func(s canarySecret) bool { return s.kind == canaryRetry })
+		s.want(g.t, "the answer to "+what, string(bodies), func(s canarySecret) bool { return s.kind == canaryRetry })
 	}
 	for fault := range faults {
 		g.t.Errorf("canary: %s", fault)
@@ -202,14 +210,19 @@ func (g *gateway) asWritten(s canarySecret) bool {
 	return c.literal[s.text]
 }
 
-// wantNoSecret reports the first secret of each kind.
 func (g *gateway) wantNoSecret(where, text string, allowed func(canarySecret) bool) {
 	g.t.Helper()
+	canaryOf(g.t).scanner().want(g.t, where, text, allowed)
+}
+
+// want reports the first secret of each kind.
+func (s *canaryScanner) want(t *testing.T, where, text string, allowed func(canarySecret) bool) {
+	t.Helper()
 	reported := map[canaryKind]bool{}
-	for _, found := range canaryOf(g.t).scanner().find(text) {
+	for _, found := range s.find(text) {
 		if !reported[found.kind] && (allowed == nil || !allowed(found.canarySecret)) {
 			reported[found.kind] = true
-			g.t.Errorf("canary: %s shows a %s: %.400s", where, found.kind, text[max(0, found.at-150):])
+			t.Errorf("canary: %s shows a %s: %.400s", where, found.kind, text[max(0, found.at-150):])
 		}
 	}
 }
