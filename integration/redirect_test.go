@@ -117,4 +117,3 @@ func redirectVerdicts(t *testing.T, node string, found []redirectFound) (verdict
 	}
 	return verdicts
 }
-
