@@ -160,44 +160,6 @@ func TestPublicKeysVerifySessions(t *testing.T) {
 	}
 }
 
-// walker is a browser that refuses a cookie.
-type walker struct {
-	t       *testing.T
-	client  *http.Client
-	cookies map[string]string
-	refuse  string
-	logins  int
-}
-
-// walk opens a page and follows every redirect.
-func (x *walker) walk(address string) (*http.Response, string) {
-	x.t.Helper()
-	for range 30 {
-		h := pageHeader(nil)
-		for name, value := range x.cookies {
-			h.Add("Cookie", name+"="+value)
-		}
-		resp, body := get(x.t, x.client, strings.Split(address, "#")[0], h)
-		for _, c := range resp.Cookies() {
-			switch {
-			case c.Name == x.refuse:
-			case c.MaxAge < 0:
-				delete(x.cookies, c.Name)
-			default:
-				x.cookies[c.Name] = c.Value
-			}
-		}
-		if address = resp.Header.Get("Location"); address == "" {
-			return resp, body
-		}
-		if strings.Contains(address, wechattest.PathAuthorize) {
-			x.logins++
-		}
-	}
-	x.t.Fatal("redirects without end")
-	return nil, ""
-}
-
 func hrefs(body string) (list []string) {
 	for part := range strings.SplitSeq(body, `href="`) {
 		if href, _, ok := strings.Cut(part, `"`); ok && strings.HasPrefix(href, "/") {

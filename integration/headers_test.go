@@ -59,31 +59,3 @@ func TestRenewal(t *testing.T) {
 		}
 	}
 }
-
-// Login cookies do not pile up: headers over about 20 KB lock a user out.
-func TestLoginCookiesAreFew(t *testing.T) {
-	w := singleWorld(t, "")
-	x := &walker{t: t, client: w.client(), cookies: map[string]string{}}
-	for i := range 40 {
-		h := pageHeader(nil)
-		for name, value := range x.cookies {
-			h.Add("Cookie", name+"="+value)
-		}
-		resp, _ := get(t, x.client, fmt.Sprintf("%s?%d=%s", authPage, i, strings.Repeat("x", 1900)), h)
-		if resp.StatusCode != 302 {
-			t.Fatalf("login %d began with %d", i, resp.StatusCode)
-		}
-		for _, c := range resp.Cookies() {
-			if x.cookies[c.Name] = c.Value; c.MaxAge < 0 {
-				delete(x.cookies, c.Name)
-			}
-		}
-		size := 0
-		for name, value := range x.cookies {
-			size += len(name) + len(value)
-		}
-		if len(x.cookies) > 5 || size > 8<<10 {
-			t.Fatalf("after %d logins %d cookies of %d bytes", i+1, len(x.cookies), size)
-		}
-	}
-}

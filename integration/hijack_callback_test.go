@@ -171,8 +171,12 @@ func hijackPrefetch(t *testing.T, w *world, page string) {
 	stranger := hijackBrowser(t, w, "zhangwei")
 	for _, address := range []string{callback, site} {
 		for _, more := range [][]string{
-			{"Sec-Purpose", "prefetch"}, {"Sec-Purpose", "prefetch;prerender"}, {"Purpose", "prefetch"}, {"X-Moz", "prefetch"},
-			{"Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"}, {"Sec-Fetch-Dest", "iframe"},
+			{"Sec-Purpose", "prefetch"},
+			{"Sec-Purpose", "prefetch;prerender"},
+			{"Purpose", "prefetch"},
+			{"X-Moz", "prefetch"},
+			{"Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"},
+			{"Sec-Fetch-Dest", "iframe"},
 		} {
 			resp, body := stranger.get(address, more...)
 			stranger.mustGetNothing(fmt.Sprint(more), "lina", resp, body)
