@@ -2,8 +2,6 @@ package integration
 
 import (
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -282,22 +280,6 @@ func TestValidateNamesTheMend(t *testing.T) {
 				t.Errorf("validate said, with error %v:\n%s\nwant %s", err, out, c.want)
 			}
 		})
-	}
-}
-
-// `caddy validate` provisions everything, often as root: keys made by it could not be read by the service.
-func TestValidateWritesNothing(t *testing.T) {
-	g := newGateway(t)
-	sim := newSimulator(t, boundDomain)
-	w := &world{gateway: g, sim: sim, up: newUpstream(t)}
-	if out, err := g.validate(w.single("")); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if files, _ := filepath.Glob(filepath.Join(g.dir, "storage", "wechat*")); len(files) > 0 {
-		t.Errorf("validate wrote %v", files)
-	}
-	if _, err := os.Stat(filepath.Join(g.dir, "storage", "wechat")); err == nil {
-		t.Error("validate made a folder")
 	}
 }
 
