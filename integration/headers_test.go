@@ -1,9 +1,7 @@
 package integration
 
 import (
-	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 )
