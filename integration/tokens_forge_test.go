@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"os"
@@ -209,16 +210,37 @@ func (k *tokensKeys) seal(t *testing.T, purpose string, v any) string {
 	return tokensB64(string(k.sealID) + string(nonce) + string(k.aead.Seal(nil, nonce, []byte(plain), []byte(purpose))))
 }
 
-// unseal reads what the gateway sealed.
-func (k *tokensKeys) unseal(t *testing.T, purpose, sealed string) (fields map[string]any) {
+// open reads what the gateway sealed.
+func (k *tokensKeys) open(t *testing.T, purpose, sealed string) []byte {
 	t.Helper()
 	b := []byte(tokensUnb64(t, sealed))
 	plain, err := k.aead.Open(nil, b[4:16], b[16:], []byte(purpose))
 	if err != nil {
 		t.Fatalf("not sealed for %q: %v", purpose, err)
 	}
-	if err := json.Unmarshal(plain, &fields); err != nil {
+	return plain
+}
+
+func (k *tokensKeys) unseal(t *testing.T, purpose, sealed string) (fields map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal(k.open(t, purpose, sealed), &fields); err != nil {
 		t.Fatal(err)
 	}
 	return fields
+}
+
+// tokensPending is what a login cookie says, before it is sealed: the login's id, the times, the way back.
+func tokensPending(t *testing.T, id string, started, ended time.Time, to string) string {
+	t.Helper()
+	b, err := hex.DecodeString(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = binary.AppendVarint(b, started.Unix())
+	if ended.IsZero() {
+		b = binary.AppendVarint(b, 0)
+	} else {
+		b = binary.AppendVarint(b, ended.Unix())
+	}
+	return string(b) + to
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -51,7 +52,7 @@ func newTokensThings(t *testing.T, w *tokensSites) (*tokensThings, *tokensKeys) 
 	x.id, x.login, x.ticket, x.pending = q.Get("state"), q.Get("login"), q.Get("ticket"), cookies[0].Value
 	for range 3 {
 		id := tokensID()
-		ended := map[string]any{"i": id, "r": "Lw==", "t": time.Now().Unix(), "e": time.Now().Unix()}
+		ended := tokensPending(t, id, time.Now(), time.Now(), "/")
 		x.attempts += "Cookie: " + tokensLoginCookie + id + "=" + k.seal(t, "login cookie of "+tokensGuestOrigin, ended) + "\r\n"
 	}
 	a := w.edge(t, tokensGuests).get(t, tokensGuests, "/member/", x.attempts)
@@ -155,34 +156,41 @@ func TestTokensSealed(t *testing.T) {
 func tokensSealedWrongInOneThing(t *testing.T, w *tokensSites) {
 	x, k := newTokensThings(t, w)
 	e := w.edge(t, tokensGuests)
-	login, pending := k.unseal(t, "login", x.login), k.unseal(t, "login cookie of "+tokensGuestOrigin, x.pending)
 	const cookieOf = "login cookie of " + tokensGuestOrigin
 	now := time.Now()
+	login, pending := k.unseal(t, "login", x.login), string(k.open(t, cookieOf, x.pending))
+	pendingOf := func(id string, started time.Time) string {
+		return tokensPending(t, id, started, time.Time{}, "/member/")
+	}
+	if pending != pendingOf(x.id, time.Unix(int64(login["t"].(float64)), 0)) {
+		t.Fatalf("a login cookie says %q", pending)
+	}
 	cases := []struct {
 		name                        string
 		loginPurpose, cookiePurpose string
-		login, pending              map[string]any
+		login                       map[string]any
+		pending                     string // "": the right one
 		right                       bool
 	}{
-		{"the login's purpose", "Login", cookieOf, nil, nil, false},
-		{"the login's purpose, as a cookie's", cookieOf, cookieOf, nil, nil, false},
-		{"the login's purpose, none", "", cookieOf, nil, nil, false},
-		{"the login's account", "login", cookieOf, map[string]any{"a": "two"}, nil, false},
-		{"the login's origin", "login", cookieOf, map[string]any{"o": "https://" + tokensShop}, nil, false},
-		{"the login's id", "login", cookieOf, map[string]any{"i": tokensID()}, nil, false},
-		{"the login's age", "login", cookieOf, map[string]any{"t": now.Add(-11 * time.Minute).Unix()}, nil, false},
-		{"the login's time, ahead", "login", cookieOf, map[string]any{"t": now.Add(3 * time.Minute).Unix()}, nil, false},
-		{"the cookie's purpose", "login", "login", nil, nil, false},
-		{"the cookie's purpose, none", "login", "", nil, nil, false},
-		{"the cookie's origin", "login", "login cookie of https://" + tokensShop, nil, nil, false},
-		{"the cookie's id", "login", cookieOf, nil, map[string]any{"i": tokensID()}, false},
-		{"the cookie's age", "login", cookieOf, nil, map[string]any{"t": now.Add(-11 * time.Minute).Unix()}, false},
-		{"the cookie's time, ahead", "login", cookieOf, nil, map[string]any{"t": now.Add(3 * time.Minute).Unix()}, false},
-		{"nothing", "login", cookieOf, nil, nil, true},
+		{"the login's purpose", "Login", cookieOf, nil, "", false},
+		{"the login's purpose, as a cookie's", cookieOf, cookieOf, nil, "", false},
+		{"the login's purpose, none", "", cookieOf, nil, "", false},
+		{"the login's account", "login", cookieOf, map[string]any{"a": "two"}, "", false},
+		{"the login's origin", "login", cookieOf, map[string]any{"o": "https://" + tokensShop}, "", false},
+		{"the login's id", "login", cookieOf, map[string]any{"i": tokensID()}, "", false},
+		{"the login's age", "login", cookieOf, map[string]any{"t": now.Add(-11 * time.Minute).Unix()}, "", false},
+		{"the login's time, ahead", "login", cookieOf, map[string]any{"t": now.Add(3 * time.Minute).Unix()}, "", false},
+		{"the cookie's purpose", "login", "login", nil, "", false},
+		{"the cookie's purpose, none", "login", "", nil, "", false},
+		{"the cookie's origin", "login", "login cookie of https://" + tokensShop, nil, "", false},
+		{"the cookie's id", "login", cookieOf, nil, pendingOf(tokensID(), now), false},
+		{"the cookie's age", "login", cookieOf, nil, pendingOf(x.id, now.Add(-11*time.Minute)), false},
+		{"the cookie's time, ahead", "login", cookieOf, nil, pendingOf(x.id, now.Add(3*time.Minute)), false},
+		{"nothing", "login", cookieOf, nil, "", true},
 	}
 	for _, c := range cases {
 		t.Run(c.name+" is wrong", func(t *testing.T) {
-			a := e.callback(t, x.id, k.seal(t, c.loginPurpose, tokensWith(login, c.login)), x.ticket, k.seal(t, c.cookiePurpose, tokensWith(pending, c.pending)), x.id)
+			a := e.callback(t, x.id, k.seal(t, c.loginPurpose, tokensWith(login, c.login)), x.ticket, k.seal(t, c.cookiePurpose, cmp.Or(c.pending, pending)), x.id)
 			if a.status >= 500 || tokensSignedIn(a) != c.right {
 				t.Errorf("signed in %v, want %v: %d %v", !c.right, c.right, a.status, a.header)
 			}
