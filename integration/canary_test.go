@@ -232,8 +232,8 @@ func (c *canary) scanner() *canaryScanner { return newCanaryScanner(c.known()) }
 
 // mayLog is what the contract says about logs. The gateway's own loggers say no secret at all. Caddy's own
 // write addresses, and what stands in those is dead by then: a code that was exchanged, a ticket that was
-// redeemed; a sealed login is nothing without its cookie. Its debug log of the upstream's headers has the
-// token that the operator put there with token_header.
+// redeemed; a sealed login is nothing without its cookie. Its handlers' debug log of a request's headers has
+// the token that the operator put there with token_header.
 func (c *canary) mayLog(logger string, s canarySecret) bool {
 	if canaryOwnLogger(logger) {
 		return false
@@ -244,7 +244,7 @@ func (c *canary) mayLog(logger string, s canarySecret) bool {
 	case canaryLogin, canaryRetry:
 		return true
 	case canarySession:
-		return c.tokenHeader && (logger == "http.handlers.reverse_proxy" || strings.HasPrefix(logger, "http.reverse_proxy.transport"))
+		return c.tokenHeader && (strings.HasPrefix(logger, "http.handlers.") || strings.HasPrefix(logger, "http.reverse_proxy.transport"))
 	}
 	return false
 }

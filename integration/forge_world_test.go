@@ -57,8 +57,9 @@ const (
 const forgeScript = `<?php
 $all = array('server' => $_SERVER, 'headers' => getallheaders(), 'env' => getenv(), 'cookie' => $_COOKIE, 'body' => file_get_contents('php://input'));
 $name = __DIR__ . '/seen.' . (int) $_GET['case'];
-file_put_contents($name . '.new', json_encode($all, JSON_INVALID_UTF8_SUBSTITUTE));
-rename($name . '.new', $name);
+$new = tempnam(__DIR__, 'new.'); // one number may come twice at once
+file_put_contents($new, json_encode($all, JSON_INVALID_UTF8_SUBSTITUTE));
+rename($new, $name);
 echo 'ok';
 `
 
