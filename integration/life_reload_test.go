@@ -80,7 +80,7 @@ func lifeReloads(t *testing.T, w *world) []lifeReload {
 // than what is tested.
 func (g *gateway) lifeLoad(r lifeReload) {
 	g.t.Helper()
-	canaryOf(g.t).readCaddyfile(string(r.config), g.command().Env)
+	canaryOf(g.t).readCaddyfile(r.config, g.command().Env)
 	body, err := g.lifeAdmin("/load", r.config)
 	switch {
 	case r.refused == "" && err != nil:
