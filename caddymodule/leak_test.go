@@ -134,7 +134,8 @@ func beginTrouble(t *testing.T, client *http.Client, port int) *http.Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	callback := request(back.RequestURI() + "&code=" + strings.Repeat("c", 32) + "&state=" + at.Query().Get("state"))
+	state := at.Query().Get("state")
+	callback := request(back.RequestURI() + "&code=" + state + "&state=" + state) // a code of its own: one seen before asks nobody
 	for _, c := range resp.Cookies() {
 		callback.AddCookie(c)
 	}
