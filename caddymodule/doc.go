@@ -15,6 +15,8 @@
 // A login's way: visit.begin (login.go) → WeChat → Broker.ServeHTTP on the bound domain, if that is
 // another (broker.go) → Auth.serveCallback → account.exchange or a ticket → visit.signIn (callback.go).
 //
+// Another gateway's broker stands in WeChat's place where the account has one (remote.go).
+//
 // What sites share is the App's (app.go): accounts (account.go, exchange.go) and the gateway of keys,
 // store, revocations and cache (gateway.go). Each *_caddyfile.go parses what the file of that name
 // configures. The pages stand in pages/, their words in pages_text.go.

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -26,14 +27,30 @@ type account struct {
 	test    bool
 	domains []string // as origins: https://auth.example.com; the first is where other sites' logins go
 	files   map[string]string
-	client  *wechat.Client
+	broker  string // the origin of another gateway's broker, where logins go through that
+	way     way
+	refused once // a broker's refusals that are logged at Error
 	logKey  []byte
 	logger  *zap.Logger
 }
 
+// way is how an account's logins reach WeChat: by its app secret (direct), or through another gateway's
+// broker (remote).
+type way interface {
+	// loginURL is where the browser is sent. It comes back to returnTo, with state and a code or ticket.
+	loginURL(returnTo, scope, state string) string
+	// identify asks once who the code, or ticket, of a login stands for. Its errors hold no secret.
+	identify(ctx context.Context, login ticket.Login, code string) (ticket.Identity, ticket.Status, error)
+	// longest is how long identify may take.
+	longest() time.Duration
+}
+
+// direct asks WeChat itself.
+type direct struct{ *wechat.Client }
+
 func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error) {
-	if cfg.AppSecret != "" && !placeholder(cfg.AppSecret) {
-		logger.Warn("app_secret stands literally in the configuration, and so in Caddy's /config/ and autosave; write {env.NAME} or {file./path}", zap.String("account", name))
+	if option := cfg.literalSecret(); option != "" {
+		logger.Warn(option+" stands literally in the configuration, and so in Caddy's /config/ and autosave; write {env.NAME} or {file./path}", zap.String("account", name))
 	}
 	if err := cfg.resolve(); err != nil {
 		return nil, err
@@ -58,14 +75,24 @@ func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error)
 	for _, f := range cfg.VerifyFiles {
 		acc.files[f.Name] = f.text()
 	}
-	acc.client = &wechat.Client{
+	sum := sha256.Sum256([]byte("wechat log key " + cfg.AppID + " " + cfg.secret()))
+	acc.logKey = sum[:]
+	return acc, acc.findWay(cfg)
+}
+
+func (acc *account) findWay(cfg *Account) (err error) {
+	timeout := cmp.Or(time.Duration(cfg.Timeout), wechat.DefaultTimeout)
+	if b := cfg.Broker; b != nil {
+		acc.broker, err = normalOrigin(b.URL)
+		acc.way = &remote{origin: acc.broker, clientID: b.ClientID, secret: b.ClientSecret, appID: cfg.AppID, timeout: timeout}
+		return err
+	}
+	acc.way = direct{&wechat.Client{
 		AppID: cfg.AppID, Secret: cfg.AppSecret,
 		OpenURL: cfg.OpenURL, APIURL: cfg.APIURL,
-		Lang: cfg.Lang, Timeout: time.Duration(cfg.Timeout),
-	}
-	sum := sha256.Sum256([]byte("wechat log key " + cfg.AppID + " " + cfg.AppSecret))
-	acc.logKey = sum[:]
-	return acc, nil
+		Lang: cfg.Lang, Timeout: timeout,
+	}}
+	return nil
 }
 
 // domainOrigin returns the origin of a checked domain: https unless it says otherwise.
@@ -76,13 +103,13 @@ func domainOrigin(domain string) (string, error) {
 	return normalOrigin(domain)
 }
 
-// longestExchange is how long a code's exchange may take: two calls of WeChat's API.
+// longestExchange is how long a code's exchange may take.
 func longestExchange(accounts map[string]*account) time.Duration {
-	longest := wechat.DefaultTimeout
+	longest := 2 * wechat.DefaultTimeout
 	for _, acc := range accounts {
-		longest = max(longest, acc.client.Timeout)
+		longest = max(longest, acc.way.longest())
 	}
-	return 2*longest + time.Second
+	return longest + time.Second
 }
 
 // isCode reports whether s can be one of WeChat's codes. What cannot is not asked about.
@@ -90,10 +117,10 @@ func isCode(s string) bool {
 	return s != "" && len(s) <= 256 && tokenPattern.MatchString(s)
 }
 
-// exchange asks WeChat who the code stands for. It is the one place that turns WeChat's errors into an
-// outcome, and the one that logs them.
-func (acc *account) exchange(ctx context.Context, code, scope string) ticket.Outcome {
-	id, status, err := acc.identify(ctx, code, scope)
+// exchange asks who the code, or ticket, of a login stands for. It is the one place that turns WeChat's and
+// a broker's errors into an outcome, and the one that logs them.
+func (acc *account) exchange(ctx context.Context, login ticket.Login, code string) ticket.Outcome {
+	id, status, err := acc.way.identify(ctx, login, code)
 	if id = id.Clean(); err == nil && status == ticket.StatusOK && !id.Valid() {
 		err = errOddIdentity
 	}
@@ -111,15 +138,23 @@ func (acc *account) exchange(ctx context.Context, code, scope string) ticket.Out
 	return out
 }
 
-func (acc *account) identify(ctx context.Context, code, scope string) (ticket.Identity, ticket.Status, error) {
-	token, err := acc.client.Exchange(ctx, code)
+func (d direct) loginURL(returnTo, scope, state string) string {
+	return d.AuthorizeURL(returnTo, scope, state)
+}
+
+// longest is two calls of WeChat's API.
+func (d direct) longest() time.Duration { return 2 * d.Timeout }
+
+func (d direct) identify(ctx context.Context, login ticket.Login, code string) (ticket.Identity, ticket.Status, error) {
+	scope := login.Scope
+	token, err := d.Exchange(ctx, code)
 	if err != nil {
 		return ticket.Identity{}, "", fmt.Errorf("exchanging code: %w", err)
 	}
 	if token.Snapshot {
 		return ticket.Identity{}, ticket.StatusSnapshot, nil
 	}
-	id := ticket.Identity{OpenID: token.OpenID, AppID: acc.appID, Scope: strongest(token.Scope)}
+	id := ticket.Identity{OpenID: token.OpenID, AppID: d.AppID, Scope: strongest(token.Scope)}
 	if !ticket.ScopeCovers(id.Scope, scope) {
 		return ticket.Identity{}, "", fmt.Errorf("%w: asked for %s, got %q", errLesserScope, scope, id.Scope)
 	}
@@ -127,7 +162,7 @@ func (acc *account) identify(ctx context.Context, code, scope string) (ticket.Id
 		id.Scope = wechat.ScopeBase // WeChat may name more, but no profile was read
 		return id, ticket.StatusOK, nil
 	}
-	user, err := acc.client.UserInfo(ctx, token.AccessToken, token.OpenID)
+	user, err := d.UserInfo(ctx, token.AccessToken, token.OpenID)
 	if err != nil {
 		return ticket.Identity{}, "", fmt.Errorf("reading profile: %w", err)
 	}
@@ -140,7 +175,7 @@ func (acc *account) identify(ctx context.Context, code, scope string) (ticket.Id
 
 var (
 	errLesserScope = errors.New("WeChat granted a lesser scope")
-	errOddIdentity = errors.New("WeChat's identity is not shaped like one")
+	errOddIdentity = errors.New("the identity is not shaped like one of WeChat's")
 )
 
 // strongest returns the strongest of the scopes that WeChat names, comma-separated.
@@ -157,10 +192,10 @@ func strongest(scopes string) string {
 	return best
 }
 
-// statusOf tells what a failed exchange means for the login: a code that is too old or used asks for a new login, all
-// else is WeChat's trouble or the operator's.
+// statusOf tells what a failed exchange means for the login: a code or ticket that is too old or used asks for a new
+// login, all else is WeChat's trouble, the broker's or the operator's.
 func statusOf(err error) ticket.Status {
-	for _, expired := range []error{wechat.ErrInvalidCode, wechat.ErrCodeUsed, wechat.ErrCodeExpired} {
+	for _, expired := range []error{wechat.ErrInvalidCode, wechat.ErrCodeUsed, wechat.ErrCodeExpired, errTicketRefused, errOtherLogin} {
 		if errors.Is(err, expired) {
 			return ticket.StatusExpired
 		}
@@ -169,16 +204,22 @@ func statusOf(err error) ticket.Status {
 }
 
 func (acc *account) logFailure(err error, out ticket.Outcome) {
-	level := zapcore.ErrorLevel
-	if out.Status == ticket.StatusExpired {
+	level, where := zapcore.ErrorLevel, "WeChat"
+	if out.Status == ticket.StatusExpired && !(errors.Is(err, errTicketRefused) && acc.refused.aMinute()) {
 		level = zapcore.InfoLevel
 	}
-	c := acc.logger.Check(level, "login failed at WeChat")
+	if acc.broker != "" {
+		where = "the broker"
+	}
+	c := acc.logger.Check(level, "login failed at "+where)
 	if c == nil {
 		return
 	}
 	fields := []zap.Field{zap.Error(err), zap.String("outcome", string(out.Status)), zap.String("ref", out.Ref)}
-	if e := new(wechat.Error); errors.As(err, &e) && e.Advice() != "" {
+	if e, ok := errors.AsType[interface {
+		error
+		Advice() string
+	}](err); ok && e.Advice() != "" {
 		fields = append(fields, zap.String("advice", e.Advice()))
 	}
 	c.Write(fields...)
