@@ -204,25 +204,27 @@ func statusOf(err error) ticket.Status {
 }
 
 func (acc *account) logFailure(err error, out ticket.Outcome) {
-	level, where := zapcore.ErrorLevel, "WeChat"
+	level, message := zapcore.ErrorLevel, "login failed at WeChat"
 	if out.Status == ticket.StatusExpired && !(errors.Is(err, errTicketRefused) && acc.refused.aMinute()) {
 		level = zapcore.InfoLevel
 	}
-	if acc.broker != "" {
-		where = "the broker"
-	}
-	c := acc.logger.Check(level, "login failed at "+where)
-	if c == nil {
-		return
-	}
 	fields := []zap.Field{zap.Error(err), zap.String("outcome", string(out.Status)), zap.String("ref", out.Ref)}
-	if e, ok := errors.AsType[interface {
-		error
-		Advice() string
-	}](err); ok && e.Advice() != "" {
+	if acc.broker != "" {
+		message = "login failed at the broker"
+		fields = append(fields, zap.String("broker", acc.broker))
+	}
+	if e, ok := errors.AsType[advised](err); ok && e.Advice() != "" {
 		fields = append(fields, zap.String("advice", e.Advice()))
 	}
-	c.Write(fields...)
+	if c := acc.logger.Check(level, message); c != nil {
+		c.Write(fields...)
+	}
+}
+
+// advised is an error that says what the operator does about it.
+type advised interface {
+	error
+	Advice() string
 }
 
 // user returns how the log names an openid: whole at DEBUG, else as a short keyed hash.

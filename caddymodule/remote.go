@@ -96,7 +96,7 @@ func (b *remote) identify(ctx context.Context, login ticket.Login, tkt string) (
 		err = remoteError{fmt.Errorf("%w: asked for %s", errLesserScope, login.Scope), "compare scope with that of this client at the broker"}
 	}
 	if err != nil {
-		return ticket.Identity{}, "", fmt.Errorf("redeeming a ticket at %s: %w", b.origin, err)
+		return ticket.Identity{}, "", fmt.Errorf("redeeming a ticket: %w", err)
 	}
 	if login.Scope != wechat.ScopeUserInfo { // more was not asked for
 		return ticket.Identity{OpenID: user.OpenID, AppID: user.AppID, Scope: wechat.ScopeBase}, ticket.StatusOK, nil
