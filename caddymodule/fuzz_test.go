@@ -183,7 +183,7 @@ func FuzzCallback(f *testing.F) {
 		}
 		runs++
 		voucher := ticket.Voucher{Identity: ticket.Identity{OpenID: "oFuzz", AppID: "wx0123456789abcdef", Scope: ticket.ScopeBase}, At: time.Now().UnixMilli()}
-		tkt, err := a.site.app.gateway.tickets.Issue(t.Context(), ticket.Owner(login.Account, login.Origin, login.ID), voucher, time.Second)
+		tkt, err := a.site.app.gateway.tickets.Issue(t.Context(), ticket.Owner{Account: login.Account, Origin: login.Origin, Login: login.ID}, voucher, time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
