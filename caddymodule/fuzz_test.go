@@ -188,7 +188,7 @@ func FuzzCallback(f *testing.F) {
 			t.Fatal(err)
 		}
 		v := &visit{site: a.site, origin: o}
-		pending, err := v.sealPending(httptest.NewRequest("GET", "/", nil), ticket.Pending{ID: login.ID, Return: []byte("/p"), Started: login.Started})
+		pending, err := v.jar().seal(t.Context(), ticket.Pending{ID: login.ID, Return: []byte("/p"), Started: login.Started}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
