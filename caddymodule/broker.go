@@ -207,16 +207,32 @@ func (b *Broker) settle(ctx context.Context, login ticket.Login, rawQuery string
 	case q["code"] == "":
 		return "", ticket.Outcome{Status: ticket.StatusDenied}, nil
 	}
-	out, err := b.app.exchange(ctx, b.accounts[login.Account], login, q["code"])
+	out, err := b.app.exchange(ctx, b.accounts[login.Account], login.ID, q["code"], want{scope: login.Scope})
 	if err != nil || out.Status != ticket.StatusOK {
 		return "", out, err
 	}
-	owner := ticket.Owner(login.Account, login.Origin, login.ID)
-	tkt, err := b.app.gateway.tickets.Issue(ctx, owner, ticket.Voucher{Identity: *out.Identity, At: out.At}, b.ttl)
-	if errors.Is(err, ticket.ErrTooMany) {
-		return "", ticket.Outcome{Status: ticket.StatusExpired}, nil
+	if err := b.allow(ctx, login.ID, out); err != nil {
+		return "", ticket.Outcome{Status: ticket.StatusExpired}, notTooMany(err)
 	}
+	owner := ticket.Owner{Account: login.Account, Origin: login.Origin, Login: login.ID}
+	tkt, err := b.app.gateway.tickets.Issue(ctx, owner, ticket.Voucher{Identity: *out.Identity, At: out.At}, b.ttl)
 	return tkt, out, err
+}
+
+// allow bounds the tickets of one login: a callback repeated without end must not fill the store.
+func (b *Broker) allow(ctx context.Context, login string, out ticket.Outcome) error {
+	if out.Fresh {
+		return nil
+	}
+	return b.app.gateway.tickets.Allow(ctx, login)
+}
+
+// notTooMany returns err unless it is that there were too many tickets, which is the login's trouble alone.
+func notTooMany(err error) error {
+	if errors.Is(err, ticket.ErrTooMany) {
+		return nil
+	}
+	return err
 }
 
 // Interface guards.

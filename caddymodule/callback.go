@@ -76,7 +76,7 @@ func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
 	if err != nil {
 		return cb, "malformed"
 	}
-	if login.Origin != v.origin.name || login.Account != v.site.account.name || ticket.LoginID(q["state"]) != login.ID {
+	if login.Client != "" || login.Origin != v.origin.name || login.Account != v.site.account.name || ticket.LoginID(q["state"]) != login.ID {
 		return cb, "foreign"
 	}
 	return callback{login, q["code"], q["ticket"], q["error"]}, ""
@@ -120,11 +120,11 @@ func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error
 	case !v.origin.bound:
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil // a code is for the bound domain alone
 	}
-	return v.site.app.exchange(ctx, v.site.account, cb.login, cb.code)
+	return v.site.app.exchange(ctx, v.site.account, cb.login.ID, cb.code, want{scope: cb.login.Scope})
 }
 
 func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error) {
-	owner := ticket.Owner(v.site.account.name, v.origin.name, cb.login.ID)
+	owner := ticket.Owner{Account: v.site.account.name, Origin: v.origin.name, Login: cb.login.ID}
 	voucher, err := v.site.app.gateway.tickets.Redeem(ctx, cb.tkt, owner)
 	if errors.Is(err, ticket.ErrNotFound) {
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
@@ -133,12 +133,12 @@ func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error)
 }
 
 // exchange asks about the login's code, or another gateway's ticket, once, whoever asks how often.
-func (a *App) exchange(ctx context.Context, acc *account, login ticket.Login, code string) (ticket.Outcome, error) {
+func (a *App) exchange(ctx context.Context, acc *account, login, code string, wanted want) (ticket.Outcome, error) {
 	if !isCode(code) {
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
 	}
-	return a.gateway.codes.Once(ctx, acc.name, code, login.ID, func(ctx context.Context) ticket.Outcome {
-		return acc.exchange(ctx, login, code)
+	return a.gateway.codes.Once(ctx, acc.name, code, login, func(ctx context.Context) ticket.Outcome {
+		return acc.exchange(ctx, login, code, wanted)
 	})
 }
 
@@ -314,13 +314,3 @@ func (s *liveSession) covers(next ticket.Session) bool {
 
 // lastToken is when no token of a session can be alive any more.
 func (o *origin) lastToken(s *liveSession) time.Time { return s.AuthTime.Add(o.sessions.Max) }
-
-func without(list []loginCookie, id string) []loginCookie {
-	var rest []loginCookie
-	for _, c := range list {
-		if c.ID != id {
-			rest = append(rest, c)
-		}
-	}
-	return rest
-}

@@ -84,27 +84,25 @@ func (b *remote) loginURL(returnTo, scope, state string) string {
 // longest is one call of the broker.
 func (b *remote) longest() time.Duration { return b.timeout }
 
-func (b *remote) identify(ctx context.Context, login ticket.Login, tkt string) (ticket.Identity, ticket.Status, error) {
+func (b *remote) identify(ctx context.Context, login, tkt string, wanted want) (ticket.Outcome, error) {
 	user, err := b.redeem(ctx, tkt)
 	switch {
 	case err != nil:
 	case user.AppID != b.appID || user.App != b.appID:
 		err = remoteError{errOtherAccount, "compare app_id with the broker's account"}
-	case user.State != login.ID:
+	case user.State != login:
 		err = errOtherLogin
-	case !ticket.ScopeCovers(user.Scope, login.Scope):
-		err = remoteError{fmt.Errorf("%w: asked for %s", errLesserScope, login.Scope), "compare scope with that of this client at the broker"}
+	case !ticket.ScopeCovers(user.Scope, wanted.scope):
+		err = remoteError{fmt.Errorf("%w: asked for %s", errLesserScope, wanted.scope), "compare scope with that of this client at the broker"}
 	}
 	if err != nil {
-		return ticket.Identity{}, "", fmt.Errorf("redeeming a ticket: %w", err)
+		return ticket.Outcome{}, fmt.Errorf("redeeming a ticket: %w", err)
 	}
-	if login.Scope != wechat.ScopeUserInfo { // more was not asked for
-		return ticket.Identity{OpenID: user.OpenID, AppID: user.AppID, Scope: wechat.ScopeBase}, ticket.StatusOK, nil
+	id := &ticket.Identity{OpenID: user.OpenID, AppID: user.AppID, Scope: wechat.ScopeBase}
+	if wanted.scope == wechat.ScopeUserInfo { // more than was asked for is not taken
+		id.Scope, id.UnionID, id.Nickname, id.HeadImgURL = user.Scope, user.UnionID, user.Nickname, user.HeadImgURL
 	}
-	return ticket.Identity{
-		OpenID: user.OpenID, UnionID: user.UnionID, AppID: user.AppID, Scope: user.Scope,
-		Nickname: user.Nickname, HeadImgURL: user.HeadImgURL,
-	}, ticket.StatusOK, nil
+	return ticket.Outcome{Status: ticket.StatusOK, Identity: id}, nil
 }
 
 // redeem spends a ticket. No error of it shows the ticket or the secret, nor what the other side sent.
@@ -175,7 +173,7 @@ func (v *visit) remoteOutcome(ctx context.Context, cb callback) (ticket.Outcome,
 	case !ticket.IsTicket(cb.tkt):
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
 	}
-	return v.site.app.exchange(ctx, v.site.account, cb.login, cb.tkt)
+	return v.site.app.exchange(ctx, v.site.account, cb.login.ID, cb.tkt, want{scope: cb.login.Scope})
 }
 
 // Interface guards.
