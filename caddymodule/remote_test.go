@@ -447,6 +447,9 @@ func TestARemoteWord(t *testing.T) {
 			if s.broker.count() != 0 {
 				t.Error("the broker was asked")
 			}
+			if s.site.app.gateway.codes.CameBack(t.Context(), l.state) {
+				t.Error("it is kept in the store, which anybody could fill so")
+			}
 		})
 	}
 }

@@ -151,7 +151,7 @@ func pairDeclined(t *testing.T, p *gatewayPair) {
 	defer p.sim.Update(func(k *wechattest.Knobs) { k.Consent = wechattest.Silent })
 	h := p.byHand("lina")
 	resp, body, _ := h.walk("https://shop.example.org/_wechat/login?return=/member/&scope=snsapi_userinfo")
-	if resp.StatusCode != http.StatusOK || !strings.Contains(body, "You did not allow the login") || resp.Request.URL.Host != "shop.example.org" {
+	if resp.StatusCode != http.StatusOK || !strings.Contains(body, "你没有允许登录") || resp.Request.URL.Host != "shop.example.org" {
 		t.Fatalf("%s: %d\n%.300s", resp.Request.URL.Host, resp.StatusCode, body)
 	}
 	p.sim.Update(func(k *wechattest.Knobs) { k.Consent = wechattest.Silent })
