@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -370,6 +371,11 @@ func TestARemoteBrokerThatIsAway(t *testing.T) {
 		if w.Code != http.StatusBadGateway || !strings.Contains(s.logged(t), "timed out") {
 			t.Errorf("status %d\n%s", w.Code, s.logged(t))
 		}
+		patience, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := s.site.account.way.identify(patience, l.state, ticket.NewLoginID(), want{}); err == nil || patience.Err() != nil {
+			t.Errorf("the option timeout did not end it: %v", err)
+		}
 	})
 	// Attack: whoever can answer for the broker sends the client secret elsewhere.
 	t.Run("redirects, which is not followed", func(t *testing.T) {
@@ -387,7 +393,7 @@ func TestARemoteBrokerThatIsAway(t *testing.T) {
 }
 
 // A stranger can make any number of tickets up: they must not fill the log with alarms.
-func TestARefusedTicketAlarmsOnceAMinute(t *testing.T) {
+func TestARefusedRemoteTicketAlarmsOnceAMinute(t *testing.T) {
 	s := newRemoteSite(t, "")
 	for range 3 {
 		if w := s.end(t, s.begin(t), "ticket="+ticket.NewLoginID()); w.Code != http.StatusBadRequest {
@@ -430,6 +436,9 @@ func TestARemoteWord(t *testing.T) {
 			if w.Code != c.status || !strings.Contains(w.Body.String(), c.says) || remoteSession(w) != "" || strings.Contains(fmt.Sprint(w.Header()["Set-Cookie"]), "_guest") {
 				t.Errorf("answered %d with %v", w.Code, w.Header()["Set-Cookie"])
 			}
+			if s.site.app.gateway.codes.CameBack(t.Context(), l.state) {
+				t.Error("it is kept in the store, which anybody could fill so")
+			}
 			l = s.begin(t)
 			stranger := l
 			stranger.cookie = ""
@@ -446,9 +455,6 @@ func TestARemoteWord(t *testing.T) {
 			}
 			if s.broker.count() != 0 {
 				t.Error("the broker was asked")
-			}
-			if s.site.app.gateway.codes.CameBack(t.Context(), l.state) {
-				t.Error("it is kept in the store, which anybody could fill so")
 			}
 		})
 	}
