@@ -233,7 +233,8 @@ func statusOf(err error) ticket.Status {
 
 func (acc *account) logFailure(err error, out ticket.Outcome) {
 	level, message := zapcore.ErrorLevel, "login failed at WeChat"
-	if out.Status == ticket.StatusExpired && !(errors.Is(err, errTicketRefused) && acc.refused.aMinute()) {
+	alarm := errors.Is(err, errTicketRefused) && acc.refused.aMinute() // strangers can make tickets up
+	if out.Status == ticket.StatusExpired && !alarm {
 		level = zapcore.InfoLevel
 	}
 	fields := []zap.Field{zap.Error(err), zap.String("outcome", string(out.Status)), zap.String("ref", out.Ref)}
