@@ -328,10 +328,10 @@ func isLoopback(host string) bool {
 
 // checkClientID takes what HTTP Basic can carry, where ":" ends the id.
 func checkClientID(id string) error {
-	if placeholder(id) || namePattern.MatchString(id) {
+	if placeholder(id) || !strings.ContainsFunc(id, func(c rune) bool { return c == ':' || c < ' ' || c == 0x7f }) {
 		return nil
 	}
-	return errors.New("broker: the client id may hold letters, digits, ., - and _ only; it is the one that the broker's configuration has: client <id> { … }")
+	return errors.New("broker: the client id has a colon or a control character, which HTTP Basic cannot carry; give the client another id at the broker: client <id> { … }")
 }
 
 // resolve replaces placeholders.

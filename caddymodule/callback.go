@@ -159,6 +159,10 @@ func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, scope strin
 
 // endPage says how a login ended without a session; action is the button's address.
 func (v *visit) endPage(w http.ResponseWriter, r *http.Request, action string, out ticket.Outcome) {
+	v.site.fail(w, r, zapcore.InfoLevel, "login ended without a session", endPage(action, out), zap.String("outcome", string(out.Status)))
+}
+
+func endPage(action string, out ticket.Outcome) page {
 	p := page{Name: "error", Action: action, Errcode: out.Errcode, Ref: out.Ref}
 	switch out.Status {
 	case ticket.StatusDenied:
@@ -168,7 +172,7 @@ func (v *visit) endPage(w http.ResponseWriter, r *http.Request, action string, o
 	default:
 		p.Reason, p.Status, p.Code = "expired", http.StatusBadRequest, codeParameter
 	}
-	v.site.fail(w, r, zapcore.InfoLevel, "login ended without a session", p, zap.String("outcome", string(out.Status)))
+	return p
 }
 
 // endBadly answers a callback that is none of ours. Whoever is signed in is sent on instead.

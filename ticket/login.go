@@ -25,6 +25,7 @@ type Login struct {
 	Restarts int    `json:"n,omitempty"` // how often it was begun anew because its cookie was gone
 	Return   string `json:"r,omitempty"` // where to go back to, only if short; for a page's button
 	Client   string `json:"c,omitempty"` // the broker's client that the login is for; none: a site
+	Way      string `json:"w,omitempty"` // how its user goes back
 	State    string `json:"z,omitempty"` // the client's, only if short
 	Outcome  Status `json:"x,omitempty"` // set by the broker when it sends the browser back
 	Errcode  int    `json:"e,omitempty"` // WeChat's, of a failure
