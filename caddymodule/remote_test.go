@@ -143,17 +143,40 @@ type remoteLogin struct {
 func (s *remoteSite) begin(t *testing.T) remoteLogin {
 	t.Helper()
 	w := serveAt(t, s, "http://shop.example.org:8080/_wechat/login?return=/member/", nil)
-	start, err := url.Parse(w.Header().Get("Location"))
-	if err != nil || w.Code != http.StatusFound {
+	l, ok := s.begun(w)
+	if !ok {
 		t.Fatalf("status %d, Location %q", w.Code, w.Header().Get("Location"))
 	}
-	l := remoteLogin{start: start, back: start.Query().Get("redirect_uri"), state: start.Query().Get("params")}
-	l.cookie, _, _ = strings.Cut(w.Header().Get("Set-Cookie"), ";")
 	return l
 }
 
-// end brings the login back with what the broker appends.
+// begun reads the login that an answer begins, if it does.
+func (s *remoteSite) begun(w *httptest.ResponseRecorder) (l remoteLogin, ok bool) {
+	start, err := url.Parse(w.Header().Get("Location"))
+	if err != nil || w.Code != http.StatusFound || !strings.HasPrefix(start.String(), s.address+"/auth/") {
+		return l, false
+	}
+	l = remoteLogin{start: start, back: start.Query().Get("redirect_uri"), state: start.Query().Get("params")}
+	for _, c := range w.Result().Cookies() {
+		if strings.HasSuffix(c.Name, "_login_"+l.state) {
+			l.cookie = c.Name + "=" + c.Value
+		}
+	}
+	return l, true
+}
+
+// end brings the login back with what the broker appends. Where that begins another by itself, as after a
+// lost ticket, it ends that one, too.
 func (s *remoteSite) end(t *testing.T, l remoteLogin, pairs string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := s.endOnce(t, l, pairs)
+	if again, ok := s.begun(w); ok && l.cookie != "" {
+		w = s.endOnce(t, again, pairs)
+	}
+	return w
+}
+
+func (s *remoteSite) endOnce(t *testing.T, l remoteLogin, pairs string) *httptest.ResponseRecorder {
 	t.Helper()
 	return serveAt(t, s, l.back+"&"+pairs+"&state="+l.state, func(r *http.Request) {
 		if l.cookie != "" {
@@ -409,7 +432,7 @@ func TestARefusedRemoteTicketAlarmsOnceAMinute(t *testing.T) {
 			}
 		}
 	}
-	if alarms != 1 || all != 3 {
+	if alarms != 1 || all < 3 {
 		t.Errorf("%d of %d lines are alarms\n%s", alarms, all, s.logged(t))
 	}
 }
