@@ -37,6 +37,17 @@ func environmentOf(caddyfile string) (env []string) {
 	return env
 }
 
+// The client in Caddyfile.example is a comment; without its "# " it is right as well.
+func TestExampleClientIsValid(t *testing.T) {
+	text := readExample(t)
+	start, end := strings.Index(text, "\t# wechat_broker {\n"), strings.LastIndex(text, "\n\t# }\n")
+	if start < 0 || end < start {
+		t.Fatal("Caddyfile.example shows no client")
+	}
+	client := strings.ReplaceAll(text[start:end]+"\n\t# }\n", "\t# ", "\t")
+	mustValidate(t, strings.Replace(text[:start], "\twechat_broker\n", "", 1)+client+text[end+len("\n\t# }\n"):])
+}
+
 // block is a ```caddyfile block of a document.
 type block struct {
 	where string
