@@ -1,8 +1,12 @@
 package integration
 
 import (
+	"encoding/json"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -48,7 +52,7 @@ func TestExampleClientIsValid(t *testing.T) {
 	mustValidate(t, strings.Replace(text[:start], "\twechat_broker\n", "", 1)+client+text[end+len("\n\t# }\n"):])
 }
 
-// block is a ```caddyfile block of a document.
+// block is a ``` block of a document.
 type block struct {
 	where string
 	text  string
@@ -67,7 +71,7 @@ type block struct {
 // What is not for loading is a ```caddyfile-syntax block.
 func TestDocumentedCaddyfilesAreValid(t *testing.T) {
 	for name, text := range documents(t) {
-		for _, b := range blocksOf(name, text) {
+		for _, b := range blocksOf("caddyfile", name, text) {
 			t.Run(b.where, func(t *testing.T) { mustValidate(t, wrap(b.text)) })
 		}
 	}
@@ -84,10 +88,63 @@ func TestDocumentedCaddyfilesAreTheSameInBothLanguages(t *testing.T) {
 			}
 			continue // the Chinese README shows fewer
 		}
-		zh := blocksOf("", all[strings.TrimSuffix(name, ".md")+".zh-CN.md"])
-		en := blocksOf("", text)
+		zh := blocksOf("caddyfile", "", all[strings.TrimSuffix(name, ".md")+".zh-CN.md"])
+		en := blocksOf("caddyfile", "", text)
 		if !slices.EqualFunc(en, zh, func(a, b block) bool { return withoutComments(a.text) == withoutComments(b.text) }) {
 			t.Errorf("%s: %d Caddyfiles in English and %d in Chinese, or they differ", name, len(en), len(zh))
+		}
+	}
+}
+
+// What is shown for applications has no mistake that its language finds by itself.
+func TestDocumentedCodeIsCode(t *testing.T) {
+	checks := map[string]func(t *testing.T, text string){
+		"go": func(t *testing.T, text string) {
+			t.Helper()
+			if !strings.HasPrefix(text, "package ") {
+				text = "package app\n" + text
+			}
+			if _, err := parser.ParseFile(token.NewFileSet(), "", text, parser.SkipObjectResolution); err != nil {
+				t.Error(err)
+			}
+		},
+		"json": func(t *testing.T, text string) {
+			t.Helper()
+			if !json.Valid([]byte(text)) {
+				t.Errorf("no JSON: %s", text)
+			}
+		},
+		"php":    runs(".php", []string{"-l"}, "php", "php8.2", "php8.4"),
+		"js":     runs(".mjs", []string{"--check"}, "node"), // README's fetch awaits outside of a function
+		"python": runs(".py", []string{"-c", "import sys; compile(open(sys.argv[1]).read(), '', 'exec')"}, "/usr/bin/python3", "python3"),
+	}
+	all := documents(t)
+	for language, check := range checks {
+		t.Run(language, func(t *testing.T) {
+			n := 0
+			for name, text := range all {
+				for _, b := range blocksOf(language, name, text) {
+					n++
+					t.Run(b.where, func(t *testing.T) { check(t, b.text) })
+				}
+			}
+			if n < 2 { // in two languages
+				t.Errorf("%d blocks were found", n)
+			}
+		})
+	}
+}
+
+// runs is a check that has a program read the text as a file.
+func runs(extension string, args []string, programs ...string) func(t *testing.T, text string) {
+	return func(t *testing.T, text string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "block"+extension)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(needs(t, programs...), append(args, file)...).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s\n%s", err, out, text)
 		}
 	}
 }
@@ -156,13 +213,14 @@ func documents(t *testing.T) map[string]string {
 	return all
 }
 
-func blocksOf(name, text string) (list []block) {
+// blocksOf are a document's blocks in one language.
+func blocksOf(language, name, text string) (list []block) {
 	var current *block
 	heading := ""
 	for line := range strings.Lines(text) {
 		fence := strings.TrimSpace(line)
 		switch {
-		case current == nil && fence == "```caddyfile":
+		case current == nil && fence == "```"+language:
 			current = &block{where: name + " " + heading}
 		case current != nil && fence == "```":
 			list, current = append(list, *current), nil
