@@ -15,6 +15,10 @@
 // A login's way: visit.begin (login.go) → WeChat → Broker.ServeHTTP on the bound domain, if that is
 // another (broker.go) → Auth.serveCallback → account.exchange or a ticket → visit.signIn (callback.go).
 //
+// What sites share is the App's (app.go): accounts (account.go, exchange.go) and the gateway of keys,
+// store, revocations and cache (gateway.go). Each *_caddyfile.go parses what the file of that name
+// configures. The pages stand in pages/, their words in pages_text.go.
+//
 // A broker's clients are backends that are not sites of this Caddy. Broker.serveClients (broker.go) tells
 // their requests from the site's own:
 //
@@ -28,8 +32,4 @@
 //
 // Who a client is and what proves it stands in broker_clients.go, its configuration in client.go. Sites and
 // brokers keep a browser's logins in the same kind of cookies (login_cookies.go).
-//
-// What sites share is the App's (app.go): accounts (account.go, exchange.go) and the gateway of keys,
-// store, revocations and cache (gateway.go). Each *_caddyfile.go parses what the file of that name
-// configures. The pages stand in pages/, their words in pages_text.go.
 package caddymodule
