@@ -13,26 +13,34 @@ import (
 // replace is what a test must say otherwise: pairs of old and new.
 func documentedWorld(t *testing.T, page, heading, more string, replace ...string) *world {
 	t.Helper()
-	for _, b := range blocksOf("caddyfile", page, documents(t)[page]) {
-		if b.where != page+" "+heading {
-			continue
+	return documentedWorldOf(t, newGateway(t), page, heading, more, replace...)
+}
+
+func documentedWorldOf(t *testing.T, g *gateway, page, heading, more string, replace ...string) *world {
+	t.Helper()
+	_, sites, _ := strings.Cut(documentedBlock(t, "caddyfile", page, heading), "\n}\n")
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(sites, replace[i]) {
+			t.Fatalf("%s shows no %q", page, replace[i])
 		}
-		_, sites, _ := strings.Cut(b.text, "\n}\n")
-		for _, old := range replace[:len(replace)/2] {
-			if !strings.Contains(sites, old) {
-				t.Fatalf("%s shows no %q", b.where, old)
-			}
-		}
-		for i := range len(replace) / 2 {
-			sites = strings.Replace(sites, replace[i], replace[i+len(replace)/2], 1)
-		}
-		w := &world{gateway: newGateway(t), sim: newSimulator(t, boundDomain), up: newUpstream(t)}
-		w.env = append(w.env, environmentOf(sites)...)
-		w.start("{\n" + w.globals() + w.options("auth.example.com", "") + "}\n" + sites + more)
-		return w
 	}
-	t.Fatalf("%s has no Caddyfile under %q", page, heading)
-	return nil
+	sites = strings.NewReplacer(replace...).Replace(sites)
+	w := &world{gateway: g, sim: newSimulator(t, boundDomain), up: newUpstream(t)}
+	w.env = append(w.env, environmentOf(sites)...)
+	w.start("{\n" + w.globals() + w.options("auth.example.com", "") + "}\n" + sites + more)
+	return w
+}
+
+// documentedBlock is the first block of a language under a page's heading.
+func documentedBlock(t *testing.T, language, page, heading string) string {
+	t.Helper()
+	for _, b := range blocksOf(language, page, documents(t)[page]) {
+		if b.where == page+" "+heading {
+			return b.text
+		}
+	}
+	t.Fatalf("%s shows no %s under %q", page, language, heading)
+	return ""
 }
 
 const documentedHome = "root /var/www/home\n\tfile_server"
@@ -70,8 +78,7 @@ func TestDocumentedPlainHTTP(t *testing.T) {
 func TestDocumentedPassCode(t *testing.T) {
 	const link = "https://open.weixin.qq.com/connect/oauth2/authorize?appid=" + appID + "&redirect_uri=https%3A%2F%2Fapp.example.org%2Fcallback&response_type=code&scope=snsapi_base&state=mine&connect_redirect=1#wechat_redirect"
 	w := documentedWorld(t, "docs/pass-code.md", "The Caddyfile", "",
-		"root /var/www/app", "php_fastcgi unix//run/php/php-fpm.sock", "file_server",
-		"redir /login "+link, "respond \"welcome back\"", "")
+		"root /var/www/app", "redir /login "+link, "php_fastcgi unix//run/php/php-fpm.sock", "respond \"welcome back\"", "file_server", "")
 	for name, address := range map[string]string{
 		"by the line": "https://app.example.org/login",
 		"by GetWeixinCode's address": broker + "/get-weixin-code.html?appid=" + appID +
