@@ -1,0 +1,11 @@
+package redisstore
+
+import (
+	"os"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	LogTo(func(string) {})
+	os.Exit(m.Run())
+}
