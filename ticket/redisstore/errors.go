@@ -37,7 +37,7 @@ func plain(err error) error {
 	case errors.As(err, &network) && network.Timeout():
 		return awayError{"no answer within " + patience.String(), err}
 	case errors.As(err, &network), errors.Is(err, redis.ErrClosed):
-		return awayError{err.Error(), err}
+		return awayError{strings.ReplaceAll(err.Error(), "\n", "; "), err} // a line for each Sentinel
 	}
 	return awayError{"the connection broke, or what answers is no Redis", err}
 }
@@ -65,4 +65,6 @@ func LogTo(f func(line string)) { redis.SetLogger(clientLog(f)) }
 type clientLog func(line string)
 
 // Printf is what go-redis calls.
-func (f clientLog) Printf(_ context.Context, format string, args ...any) { f(fmt.Sprintf(format, args...)) }
+func (f clientLog) Printf(_ context.Context, format string, args ...any) {
+	f(fmt.Sprintf(format, args...))
+}

@@ -59,8 +59,9 @@ func New(cfg Config) *Store {
 		MasterName: cfg.MasterName, SentinelPassword: cfg.Password,
 		DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience,
 		ContextTimeoutEnabled: true,
-		MaxRetries:            1, // of what may be repeated; see once
-		MinRetryBackoff:       -1, MaxRetryBackoff: -1,
+		DialerRetries:         dialTries, DialerRetryTimeout: dialPause,
+		MaxRetries:      1, // of what may be repeated; see once
+		MinRetryBackoff: -1, MaxRetryBackoff: -1,
 		ConnMaxIdleTime: maxIdle,
 		ReadBufferSize:  bufferSize, WriteBufferSize: bufferSize,
 		PipelineReadBufferSize: bufferSize, PipelineWriteBufferSize: bufferSize,
@@ -72,6 +73,8 @@ func New(cfg Config) *Store {
 }
 
 const (
+	dialTries  = 2 // a connection that was refused changed nothing
+	dialPause  = 100 * time.Millisecond
 	maxIdle    = 5 * time.Minute // shorter than what firewalls and `timeout` of redis.conf are set to
 	bufferSize = 4 << 10         // values are small
 )

@@ -74,6 +74,10 @@ func prepare(t testing.TB, options redis.Options, lines ...string) *Server {
 		if password, ok := strings.CutPrefix(line, "requirepass "); ok {
 			s.options.Password = password
 		}
+		if line == "user default off" {
+			s.options.Username, s.options.Password = "redistest", "redistest"
+			s.add("user redistest on >redistest ~* &* +@all")
+		}
 	}
 	s.options.Addr, s.options.Protocol, s.options.DisableIdentity = s.Addr, 2, true
 	s.options.DialTimeout, s.options.DialerRetries, s.options.MaxRetries = time.Second, 1, -1
