@@ -174,6 +174,19 @@ func retry(t *testing.T, b *wechattest.Browser, p *wechattest.Page) *wechattest.
 	return open(t, b, u.String())
 }
 
+// redisBack is how long a gateway may take to notice that Redis is back.
+const redisBack = 10 * time.Second
+
+// retryUntilBack tries again as long as the page says so, once at least.
+func retryUntilBack(t *testing.T, b *wechattest.Browser, p *wechattest.Page) *wechattest.Page {
+	t.Helper()
+	lifeUntil(t, redisBack, "a retry leads on", func() bool {
+		p = retry(t, b, p)
+		return p.Status != http.StatusBadGateway
+	})
+	return p
+}
+
 // Redis goes and comes back: sessions go on; a logout says that it was not recorded, and is, later; whoever
 // logs in waits at a page that tries again by itself, as often as it takes, and then lands where they were going.
 func TestRedisAway(t *testing.T) {
@@ -219,11 +232,7 @@ func TestRedisAway(t *testing.T) {
 			})
 
 			redis.Start()
-			for range 3 {
-				if p.Status == http.StatusBadGateway {
-					p = retry(t, b, p)
-				}
-			}
+			p = retryUntilBack(t, b, p)
 			if got := openID(t, p); got != w.sim.OpenID(appID, "lina") || p.URL.RawQuery != "a=1" {
 				t.Errorf("signed in as %q at %s", got, p.URL)
 			}
@@ -260,11 +269,10 @@ func TestRedisAwayAsksNoProfileByItself(t *testing.T) {
 		t.Errorf("Refresh %q, links %v", p.Header.Get("Refresh"), p.Links())
 	}
 	redis.Start()
-	for range 3 {
-		if p.Status == http.StatusBadGateway {
-			p = open(t, b, "https://auth.example.com"+p.Links()[0].Href)
-		}
-	}
+	lifeUntil(t, redisBack, "the press leads on", func() bool {
+		p = open(t, b, "https://auth.example.com"+p.Links()[0].Href)
+		return p.Status != http.StatusBadGateway
+	})
 	if got := openID(t, p); got == "" {
 		t.Error("not signed in")
 	}
@@ -305,11 +313,7 @@ func TestRedisHangs(t *testing.T) {
 		}
 	}
 	redis.Thaw()
-	for range 3 {
-		if p.Status == http.StatusBadGateway {
-			p = retry(t, b, p)
-		}
-	}
+	p = retryUntilBack(t, b, p)
 	wantStatus(t, p, http.StatusOK)
 }
 
@@ -458,11 +462,12 @@ func TestRedisLosesATicket(t *testing.T) {
 func TestRedisConfiguration(t *testing.T) {
 	redis := newRedis(t)
 	w := redisWorld(t)
-	w.env = append(w.env, "BRACES=a{b}", "EMPTY=", "NUMBER=3")
+	w.env = append(w.env, "BRACES=a{b}", "PLACEHOLDER={env.HOME}", "EMPTY=", "NUMBER=3")
 	for name, c := range map[string]struct{ store, want string }{
 		"a placeholder that is not set":    {"redis:6379 {\n password {env.NO_SUCH}\n}", "option password"},
 		"an empty password":                {"redis:6379 {\n password {env.EMPTY}\n}", "option password"},
-		"braces behind a placeholder":      {"redis:6379 {\n key_prefix {env.BRACES}\n}", "key_prefix has braces"},
+		"braces behind a placeholder":      {"redis:6379 {\n key_prefix {env.BRACES}\n}", "has braces"},
+		"a placeholder behind one":         {"redis:6379 {\n key_prefix {env.PLACEHOLDER}\n}", "key_prefix has braces"},
 		"an address behind a placeholder":  {"{env.NUMBER}", "is not an address"},
 		"a Cluster's db behind one":        {"a:6379 b:6379 {\n db {env.NUMBER}\n}", "database 0 alone"},
 		"an unknown placeholder in a name": {"redis:6379 {\n master_name {nothing}\n}", "option master_name"},

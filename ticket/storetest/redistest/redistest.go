@@ -19,7 +19,11 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 )
+
+// The client library says on standard error that a server which is not up yet is not up yet.
+func init() { redis.SetLogger(&logging.VoidLogger{}) }
 
 // Server is a redis-server.
 type Server struct {
