@@ -16,6 +16,6 @@
 // another (broker.go) → Auth.serveCallback → account.exchange or a ticket → visit.signIn (callback.go).
 //
 // What sites share is the App's (app.go): accounts (account.go, exchange.go) and the gateway of keys,
-// store, revocations and cache (gateway.go). Each *_caddyfile.go parses what the file of that name
+// store (store_memory.go, store_redis.go), revocations and cache (gateway.go). Each *_caddyfile.go parses what the file of that name
 // configures. The pages stand in pages/, their words in pages_text.go.
 package caddymodule
