@@ -39,7 +39,7 @@ type appParser struct {
 //			broker      <url> <client-id> <secret>  # instead of app_secret: log in through another gateway's broker
 //		}
 //		store memory [<size>]                       # default: embedded, nothing to install; 64MiB
-//		store redis <address>... {                  # (later) many gateways, one state; single, Sentinel or Cluster
+//		store redis <address>... {                  # many gateways, one state; single, Sentinel or Cluster
 //			username    <name>
 //			password    <secret>
 //			db          <n>

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -49,15 +50,18 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 	}
 	out, err := v.outcome(r.Context(), cb)
 	if err == nil {
+		err = v.site.app.gateway.ready(r.Context())
+	}
+	if err == nil {
 		pending.Ended = now().Unix()
 		v.noteEnd(r.Context(), pending.ID, out)
 		err = v.keep(w, r, without(others, pending.ID), pending)
 	}
 	if err != nil {
-		v.cannot(w, r, string(pending.Return), err)
+		v.cannot(w, r, string(pending.Return), cb.login.Scope, err)
 		return
 	}
-	a.end(w, r, v, cb.login.Scope, pending, out)
+	a.end(w, r, v, cb.login, pending, out)
 }
 
 // isEarlyData reports whether r came before its handshake ended: such a request can be replayed, so it
@@ -109,6 +113,8 @@ func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error
 	switch {
 	case cb.login.ExpiredAt(now()):
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+	case cb.login.Outcome == ticket.StatusAway:
+		return ticket.Outcome{}, fmt.Errorf("%w (its ref: %s)", errBrokerAway, cb.login.Ref)
 	case cb.login.Outcome != "":
 		return ticket.Outcome{Status: cb.login.Outcome, Errcode: cb.login.Errcode, Ref: cb.login.Ref}, nil
 	case v.site.account.broker != "":
@@ -123,11 +129,17 @@ func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error
 	return v.site.app.exchange(ctx, v.site.account, cb.login.ID, cb.code, want{scope: cb.login.Scope})
 }
 
+// errBrokerAway is the broker's store, not this site's.
+var errBrokerAway = errors.New("the broker's store is away or full")
+
+// statusLost is a ticket that is not there: spent by nobody, perhaps gone with the store's memory.
+const statusLost ticket.Status = "lost"
+
 func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error) {
 	owner := ticket.Owner{Account: v.site.account.name, Origin: v.origin.name, Login: cb.login.ID}
 	voucher, err := v.site.app.gateway.tickets.Redeem(ctx, cb.tkt, owner)
 	if errors.Is(err, ticket.ErrNotFound) {
-		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+		return ticket.Outcome{Status: statusLost}, nil
 	}
 	return ticket.Outcome{Status: ticket.StatusOK, Identity: &voucher.Identity, At: voucher.At}, err
 }
@@ -142,8 +154,8 @@ func (a *App) exchange(ctx context.Context, acc *account, login, code string, wa
 	})
 }
 
-// end answers the browser that began the login.
-func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, scope string, pending ticket.Pending, out ticket.Outcome) {
+// end answers the browser that began the login. One whose ticket was lost begins anew by itself, once.
+func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, login ticket.Login, pending ticket.Pending, out ticket.Outcome) {
 	to := string(pending.Return)
 	switch {
 	case out.Status == ticket.StatusOK:
@@ -152,8 +164,10 @@ func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, scope strin
 		v.origin.go303(w, to)
 	case out.Status == ticket.StatusSnapshot:
 		a.endSnapshot(w, r, v, to, a.snapshotMode(v.site.account.broker == ""))
+	case out.Status == statusLost && login.Restarts == 0:
+		a.beginFromPage(w, r, v, loginWish{to: to, scope: login.Scope, pressed: true, restarts: 1})
 	default:
-		v.endPage(w, r, v.site.loginURL(to, scope), out)
+		v.endPage(w, r, v.site.loginURL(to, login.Scope), out)
 	}
 }
 
@@ -197,7 +211,7 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 	}
 	out, err := v.outcomeForStranger(r.Context(), cb)
 	if err != nil {
-		v.cannot(w, r, to, err)
+		v.cannot(w, r, to, cb.login.Scope, err)
 		return
 	}
 	snapshot := out.Status == ticket.StatusSnapshot
@@ -269,7 +283,7 @@ func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to,
 	case snapshotGuest:
 		token, err := v.origin.sessions.SignGuest(r.Context())
 		if err != nil {
-			v.cannot(w, r, to, err)
+			v.cannot(w, r, to, "", err)
 			return
 		}
 		v.origin.cookies.set(w, v.origin.cookies.guest, token, ticket.GuestLife)
@@ -296,7 +310,7 @@ func (v *visit) signIn(w http.ResponseWriter, r *http.Request, pending ticket.Pe
 	}
 	token, s, err := o.sessions.Sign(r.Context(), s)
 	if err != nil {
-		v.cannot(w, r, to, err)
+		v.cannot(w, r, to, s.Scope, err)
 		return
 	}
 	if old != nil && old.ID != s.ID {

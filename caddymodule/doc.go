@@ -18,7 +18,7 @@
 // Another gateway's broker stands in WeChat's place where the account has one (remote.go).
 //
 // What sites share is the App's (app.go): accounts (account.go, exchange.go) and the gateway of keys,
-// store, revocations and cache (gateway.go). Each *_caddyfile.go parses what the file of that name
+// store (store_memory.go, store_redis.go), revocations and cache (gateway.go). Each *_caddyfile.go parses what the file of that name
 // configures. The pages stand in pages/, their words in pages_text.go.
 //
 // A broker's clients are backends that are not sites of this Caddy. Broker.serveClients (broker.go) tells

@@ -173,7 +173,11 @@ func (v *visit) remoteOutcome(ctx context.Context, cb callback) (ticket.Outcome,
 	case !ticket.IsTicket(cb.tkt):
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
 	}
-	return v.site.app.exchange(ctx, v.site.account, cb.login.ID, cb.tkt, want{scope: cb.login.Scope})
+	out, err := v.site.app.exchange(ctx, v.site.account, cb.login.ID, cb.tkt, want{scope: cb.login.Scope})
+	if out.Status == ticket.StatusExpired {
+		out.Status = statusLost // perhaps with the broker's memory
+	}
+	return out, err
 }
 
 // Interface guards.

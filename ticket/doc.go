@@ -12,5 +12,5 @@
 //
 // Beneath: Keyring makes, shares, rotates and uses the keys (keyring.go, keyfile.go, seal.go, sign.go),
 // Revocations remembers ended sessions (revocations.go), Store keeps what is short-lived and shared
-// (store.go, memory.go; every implementation passes storetest.Run).
+// (store.go, memory.go; redisstore is one in Redis; every implementation passes storetest.Run).
 package ticket
