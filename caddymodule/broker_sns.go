@@ -33,7 +33,7 @@ const (
 // snsToken is what an access or refresh token of ours says.
 type snsToken struct {
 	ID       string          `json:"i"` // under which the profile lies in the store: one for all of a login's tokens
-	Identity ticket.Identity `json:"u"` // an access token's is without nickname and picture
+	Identity ticket.Identity `json:"u"` // an access token's is without nickname, picture and unionid
 	Profile  *ticket.Profile `json:"p,omitempty"`
 	Snapshot bool            `json:"v,omitempty"`
 	Expires  int64           `json:"x"` // Unix seconds
@@ -173,7 +173,12 @@ func (b *Broker) snsAccessToken(ctx context.Context, r *http.Request, q url.Valu
 	if err != nil {
 		return nil, err
 	}
-	return b.snsGrant(ctx, c, refresh, sealed)
+	answer, err := b.snsGrant(ctx, c, refresh, sealed)
+	answer.UnionID = v.Identity.UnionID
+	if v.Snapshot {
+		answer.IsSnapshotUser = 1
+	}
+	return answer, err
 }
 
 // snsRefreshToken is GET /sns/oauth2/refresh_token?appid=&grant_type=refresh_token&refresh_token=. The refresh
@@ -200,30 +205,27 @@ func (b *Broker) snsRefreshToken(ctx context.Context, _ *http.Request, q url.Val
 }
 
 // snsGrant answers with a new access token. However often a client refreshes, one login keeps one profile.
-func (b *Broker) snsGrant(ctx context.Context, c *client, refresh snsToken, sealed string) (any, error) {
+func (b *Broker) snsGrant(ctx context.Context, c *client, refresh snsToken, sealed string) (snsAnswer, error) {
 	access := snsToken{ID: refresh.ID, Identity: refresh.Identity, Snapshot: refresh.Snapshot, Expires: now().Add(accessLife).Unix()}
-	access.Identity.Nickname, access.Identity.HeadImgURL = "", ""
+	access.Identity.Nickname, access.Identity.HeadImgURL, access.Identity.UnionID = "", "", ""
 	if refresh.hasProfile(c) {
 		v := ticket.Voucher{Identity: refresh.Identity, Profile: refresh.Profile}
 		if err := b.profiles().Keep(ctx, snsProfile(access.ID), v, accessLife); err != nil {
-			return nil, err
+			return snsAnswer{}, err
 		}
 	}
 	token, err := b.sealSNS(ctx, c, "access", access)
 	if err != nil {
-		return nil, err
+		return snsAnswer{}, err
 	}
-	answer := snsAnswer{
+	return snsAnswer{
 		AccessToken: token, ExpiresIn: int(accessLife / time.Second), RefreshToken: sealed,
-		OpenID: access.Identity.OpenID, Scope: access.Identity.Scope, UnionID: access.Identity.UnionID,
-	}
-	if access.Snapshot {
-		answer.IsSnapshotUser = 1
-	}
-	return answer, nil
+		OpenID: access.Identity.OpenID, Scope: access.Identity.Scope,
+	}, nil
 }
 
-// snsAnswer is WeChat's answer with a token. is_snapshotuser is there only where it is 1.
+// snsAnswer is WeChat's answer with a token. The last two are a code's alone, and is_snapshotuser is there only
+// where it is 1.
 type snsAnswer struct {
 	AccessToken    string `json:"access_token"`
 	ExpiresIn      int    `json:"expires_in"` // seconds
