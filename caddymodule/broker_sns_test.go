@@ -64,7 +64,7 @@ func snsCall(t *testing.T, b *Broker, call string) (reply snsReply) {
 func snsLogin(t *testing.T, b *Broker) snsReply {
 	t.Helper()
 	code, err := b.app.gateway.tickets.IssueCode(t.Context(), ticket.Voucher{
-		Client: "shop", Login: string(ticket.NewLoginID()),
+		Client: "shop", Login: ticket.NewLoginID(),
 		Identity: ticket.Identity{
 			OpenID: "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", UnionID: "o6_bmasdasdsad6_2sgVt7hMZOPfL", AppID: "wx0123456789abcdef",
 			Scope: ticket.ScopeUserInfo, Nickname: strings.Repeat("🌸", 32), HeadImgURL: "https://thirdwx.qlogo.cn/" + strings.Repeat("x", 200) + "/132",

@@ -133,3 +133,41 @@ func (w *world) sdkGoDeclined(t *testing.T) {
 	}
 	w.sim.Update(func(k *wechattest.Knobs) { k.Consent = wechattest.Silent })
 }
+
+// sdkApp is a whole app on the SDK. Its only line about the gateway is the URI modifier; its link to WeChat is
+// the SDK's own.
+func sdkApp(t *testing.T) string {
+	t.Helper()
+	o := newSDK("shop", shopSecret)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/shop/login", func(w http.ResponseWriter, r *http.Request) {
+		_ = o.Redirect(w, r, sdkHome, "snsapi_userinfo", "state123")
+	})
+	mux.HandleFunc("/shop/callback", func(w http.ResponseWriter, r *http.Request) {
+		user, err := o.GetUserInfoByCodeContext(r.Context(), r.FormValue("code"))
+		if err != nil || r.FormValue("state") != "state123" {
+			http.Error(w, "not logged in", http.StatusForbidden)
+			return
+		}
+		_, _ = w.Write([]byte(user.OpenID + " " + user.Nickname))
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+// An app behind Caddy need not change its link: the same line that serves apps with pass_code does it.
+func TestSDKGoBehindCaddy(t *testing.T) {
+	w := clientWorld(t, clientBlocks, "")
+	w.mustReload(t, strings.Replace(w.brokerWith(clientBlocks, ""), "client.example, ", "", 1)+
+		"client.example {\n "+passHeader+"\n reverse_proxy "+sdkApp(t)+"\n}\n")
+	before := util.DefaultHTTPClient
+	util.DefaultHTTPClient = w.client()
+	t.Cleanup(func() { util.DefaultHTTPClient = before; util.SetURIModifier(nil) })
+	sdkWays["by its URI modifier"](nil)
+	p := open(t, w.browser(w.sim, wechattest.BrowserOptions{User: "lina"}), "https://client.example/shop/login")
+	wantStatus(t, p, http.StatusOK)
+	if want := w.sim.OpenID(appID, "lina") + " 李娜🌸"; string(p.Body) != want {
+		t.Errorf("the app says %q, want %q", p.Body, want)
+	}
+}
