@@ -102,7 +102,7 @@ func (p *brokerParser) client(d *caddyfile.Dispenser) error {
 	if placeholder(id) {
 		return fmt.Errorf("client id %q has a placeholder; write the id itself", id)
 	}
-	if err := checkClientID(id); err != nil {
+	if err := checkID(id); err != nil {
 		return err
 	}
 	if p.Clients[id] != nil {

@@ -61,7 +61,7 @@ func (b *Broker) checkOptions() error {
 		func() error { return checkPath(b.Path) },
 		func() error {
 			return eachError(b.clientIDs(), func(id string) error {
-				if err := checkClientID(id); err != nil {
+				if err := checkID(id); err != nil {
 					return err
 				}
 				if err := b.Clients[id].check(); err != nil {
@@ -77,8 +77,8 @@ func (b *Broker) checkOptions() error {
 // clientID keeps access tokens, which begin with it, as short as WeChat's.
 var clientID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// checkClientID: an id stands in addresses, and before the colon of Basic.
-func checkClientID(id string) error {
+// checkID: an id stands in addresses, and before the colon of Basic.
+func checkID(id string) error {
 	if !clientID.MatchString(id) {
 		return fmt.Errorf("client id %q must be 1 to 64 letters, digits, dots, dashes and underscores", id)
 	}

@@ -202,7 +202,7 @@ func (b *Broker) begin(w http.ResponseWriter, r *http.Request, e *errand, jar lo
 	if r.Method == http.MethodPost {
 		status = http.StatusSeeOther
 	}
-	redirect(w, status, e.account.client.AuthorizeURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID, e.Force...))
+	redirect(w, status, e.account.way.loginURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID, e.Force...))
 }
 
 // marked returns the errand's start with a mark that only a page of ours has: no loop and no link finds it.
