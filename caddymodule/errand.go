@@ -25,6 +25,8 @@ type errand struct {
 	State   string `json:"s"` // the client's, handed back
 	Scope   string `json:"p"`
 
+	Force []string `json:"f,omitempty"` // what WeChat's link forces: wechat.ForcePopup and its like
+
 	client  *client
 	account *account
 	address returnAddress
@@ -115,7 +117,11 @@ func (e *errand) start() string {
 	if e.Way == wayCode {
 		appID = e.client.id
 	}
-	return pathAuthorize + "?appid=" + appID + "&redirect_uri=" + url.QueryEscape(e.To) + "&response_type=code&scope=" + e.Scope + "&state=" + url.QueryEscape(e.State)
+	forced := ""
+	for _, name := range e.Force {
+		forced += "&" + name + "=true"
+	}
+	return pathAuthorize + "?appid=" + appID + "&redirect_uri=" + url.QueryEscape(e.To) + "&response_type=code&scope=" + e.Scope + "&state=" + url.QueryEscape(e.State) + forced
 }
 
 // run starts the errand: a page that asks for a press first, or that says it was tried too often, or WeChat.
@@ -196,7 +202,7 @@ func (b *Broker) begin(w http.ResponseWriter, r *http.Request, e *errand, jar lo
 	if r.Method == http.MethodPost {
 		status = http.StatusSeeOther
 	}
-	redirect(w, status, e.account.way.loginURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID))
+	redirect(w, status, e.account.way.loginURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID, e.Force...))
 }
 
 // marked returns the errand's start with a mark that only a page of ours has: no loop and no link finds it.

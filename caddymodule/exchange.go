@@ -37,8 +37,9 @@ type account struct {
 // way is how an account's logins reach WeChat: by its app secret (direct), or through another gateway's
 // broker (remote).
 type way interface {
-	// loginURL is where the browser is sent. It comes back to returnTo, with state and a code or ticket.
-	loginURL(returnTo, scope, state string) string
+	// loginURL is where the browser is sent. It comes back to returnTo, with state and a code or ticket. Force is
+	// what WeChat's link forces.
+	loginURL(returnTo, scope, state string, force ...string) string
 	// identify asks once who the code, or ticket, of the login with this id stands for. Its errors hold no
 	// secret.
 	identify(ctx context.Context, login, code string, wanted want) (ticket.Outcome, error)
@@ -147,8 +148,8 @@ func (acc *account) exchange(ctx context.Context, login, code string, wanted wan
 	return out
 }
 
-func (d direct) loginURL(returnTo, scope, state string) string {
-	return d.AuthorizeURL(returnTo, scope, state)
+func (d direct) loginURL(returnTo, scope, state string, force ...string) string {
+	return d.AuthorizeURL(returnTo, scope, state, force...)
 }
 
 // longest is two calls of WeChat's API.

@@ -76,7 +76,7 @@ var remoteClient = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-func (b *remote) loginURL(returnTo, scope, state string) string {
+func (b *remote) loginURL(returnTo, scope, state string, _ ...string) string {
 	return b.origin + "/auth/" + b.appID +
 		"?redirect_uri=" + url.QueryEscape(returnTo) + "&params=" + state + "&scope=" + scope
 }
