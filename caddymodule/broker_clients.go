@@ -58,7 +58,10 @@ func (b *Broker) newClient(id string, cfg *Client) (*client, error) {
 	for _, n := range cfg.RedeemFrom {
 		c.networks = append(c.networks, parseNetwork(n))
 	}
-	return c, firstError(func() error { return c.takeAccounts(b) }, c.takeTargets)
+	for token, target := range cfg.Tokens {
+		c.targets[strings.ToLower(token)], _ = parseReturn(target) // it was checked
+	}
+	return c, c.takeAccounts(b)
 }
 
 // resolve replaces placeholders.
@@ -90,17 +93,6 @@ func (c *client) takeAccounts(b *Broker) error {
 	}
 	if len(c.Tokens) > 0 && len(c.accounts) != 1 {
 		return errors.New("option token: what WeChat brings to a token does not say which account it is of; name one: account <name>")
-	}
-	return nil
-}
-
-func (c *client) takeTargets() error {
-	for token, target := range c.Tokens {
-		a, err := parseReturn(target, nameTicket, nameState, nameOpenID)
-		if err != nil {
-			return fmt.Errorf("token %s: its address cannot be used: %w", token, err)
-		}
-		c.targets[strings.ToLower(token)] = a
 	}
 	return nil
 }
@@ -137,7 +129,7 @@ func (b *Broker) takeClients() error {
 // claimClient keeps one id from standing for two clients: their tickets lie in one store, under that id.
 func (a *App) claimClient(c *client) error {
 	if slices.ContainsFunc(slices.Collect(maps.Values(a.accounts)), func(acc *account) bool { return acc.appID == c.id }) {
-		return errors.New("the id is an account's app id; choose another, as it stands in the app id's place")
+		return errAppID(c.id)
 	}
 	other := a.clients[c.id]
 	if other != nil && (other.secret != c.secret || other.Public != c.Public) {

@@ -53,7 +53,11 @@ func (b *Broker) serveArrival(w http.ResponseWriter, r *http.Request, a arrival)
 			page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter})
 		return
 	}
-	e := &errand{Client: a.client.id, State: a.state, client: a.client, account: acc, address: a.to}
+	e := &errand{Client: a.client.id, To: a.to.String(), State: a.state, client: a.client, account: acc, address: a.to}
+	if !a.client.handsBack(a.state) {
+		b.refuse(w, r, e, errOddState)
+		return
+	}
 	out, err := b.app.exchange(r.Context(), acc, a.key, a.code, want{most: a.client.Scope})
 	if err != nil {
 		b.cannot(w, r, nil, err)

@@ -61,6 +61,9 @@ func (b *Broker) checkOptions() error {
 		func() error { return checkPath(b.Path) },
 		func() error {
 			return eachError(b.clientIDs(), func(id string) error {
+				if err := checkClientID(id); err != nil {
+					return err
+				}
 				if err := b.Clients[id].check(); err != nil {
 					return fmt.Errorf("client %s: %w", id, err)
 				}
@@ -117,6 +120,21 @@ func (b *Broker) checkShared() error {
 	return nil
 }
 
+// clientID is what stands unencoded in HTTP Basic, where ":" ends the id, and in an address.
+var clientID = regexp.MustCompile(`^[0-9A-Za-z._~-]{1,64}$`)
+
+func checkClientID(id string) error {
+	if !clientID.MatchString(id) {
+		return fmt.Errorf("client id %q: use up to 64 letters, digits and . _ ~ -, as it stands in HTTP Basic and in addresses", id)
+	}
+	return nil
+}
+
+// errAppID refuses an id by which a client and an account would be one where WeChat's app id stands.
+func errAppID(id string) error {
+	return fmt.Errorf("client id %q is an account's app id; choose another, as it stands where SDKs send the app id", id)
+}
+
 func (c *Client) check() error {
 	return firstError(
 		func() error { return checkClientSecret(c.Secret) },
@@ -161,6 +179,8 @@ func checkReturnTo(pattern string) error {
 		return fmt.Errorf("return_to %q has no host name; write: return_to https://shop.example.org/*", pattern)
 	case strings.Contains(strings.TrimSuffix(u.Path, "*"), "*"):
 		return fmt.Errorf("return_to %q: only the end of the path may be *", pattern)
+	case strings.Contains(pattern, `\`) || hasDotSegment(u.EscapedPath()):
+		return fmt.Errorf("return_to %q has a dot segment or a backslash, and no return address may; write the path without", pattern)
 	case strings.ContainsAny(pattern, "?#"):
 		return fmt.Errorf("return_to %q has a query or a fragment; take it out", pattern)
 	}
@@ -199,6 +219,9 @@ func checkTarget(token, target string) error {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || !isHost(asciiHost(u)) {
 		return fmt.Errorf("token %s: %q is not an address; write: token %s https://old.example.org/login", token, target, token)
+	}
+	if _, err := parseReturn(target, nameTicket, nameState, nameOpenID); err != nil {
+		return fmt.Errorf("token %s: mend its address, to which ticket, state and openid are appended: %w", token, err)
 	}
 	return nil
 }

@@ -51,7 +51,8 @@ var (
 	errAccount    = errors.New("its client may not use this account; see its option account")
 	errPublic     = errors.New("a public client has no secret, and this interface needs one")
 	errOddState   = errors.New("its state is too long, or cannot stand in an address unencoded")
-	errScope      = errors.New("it asks for more than its client's option scope allows")
+	errScope      = errors.New("it asks for more than its client's option scope allows, or for an unknown scope")
+	errOddForm    = errors.New("its form is too large, or its query cannot be read")
 )
 
 // maxState bounds what a client gives along, in bytes. WeChat's own bound is 128.
@@ -83,10 +84,15 @@ func (b *Broker) check(e *errand) error {
 		return errPublic
 	case !ticket.ScopeCovers(c.Scope, e.Scope):
 		return errScope
-	case len(e.State) > maxState || c.RawState && !isRawState(e.State):
+	case !c.handsBack(e.State):
 		return errOddState
 	}
 	return nil
+}
+
+// handsBack reports whether the client may have the state appended to its address.
+func (c *client) handsBack(state string) bool {
+	return len(state) <= maxState && (!c.RawState || isRawState(state))
 }
 
 // isRawState reports whether a state can stand behind "state=" unencoded and stay alone there: a second
@@ -234,16 +240,36 @@ func (b *Broker) refuse(w http.ResponseWriter, r *http.Request, e *errand, why e
 	if e.Client != "" {
 		fields = append(fields, zap.String("client", e.Client))
 	}
-	line := ""
+	address := ""
 	if a, err := parseReturn(e.To, appendedNames[e.Way]...); err == nil {
-		line = a.origin + a.path
-		fields = append(fields, zap.String("return_address", line[:min(len(line), maxLogged)]))
+		address = a.origin + a.path
+		address = address[:min(len(address), maxLogged)]
+		fields = append(fields, zap.String("return_address", address))
 	}
-	if errors.Is(why, errNoClient) && line != "" {
-		fields = append(fields, zap.String("line", "return_to "+line[:min(len(line), maxLogged)]))
+	if line := e.missingLine(why, address); line != "" {
+		fields = append(fields, zap.String("line", line))
 	}
 	failWith(b.logger, w, r, zapcore.WarnLevel, "a client's login was refused; if it is one of yours, mend its block in wechat_broker",
 		page{Name: "error", Reason: "address", Status: http.StatusBadRequest, Code: codeParameter}, fields...)
+}
+
+// missingLine is the line in the client's block that would allow the errand.
+func (e *errand) missingLine(why error, address string) string {
+	switch why {
+	case errNoClient, errNotClients:
+		if address != "" {
+			return "return_to " + address
+		}
+	case errNotPassing:
+		return "pass_code"
+	case errAccount:
+		return "account " + e.Account
+	case errScope:
+		return "scope " + wechat.ScopeUserInfo
+	case errPublic:
+		return "secret {env.CLIENT_SECRET}"
+	}
+	return ""
 }
 
 // maxLogged bounds what a stranger can write into the log with one address, in bytes.
