@@ -21,8 +21,9 @@ import (
 	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
 )
 
-// startPHP runs PHP-FPM and returns its socket. It serves as whoever runs the tests, root too.
-func startPHP(t *testing.T) string {
+// startPHP runs PHP-FPM and returns its socket. It serves as whoever runs the tests, root too. more are lines
+// of its configuration.
+func startPHP(t *testing.T, more ...string) string {
 	t.Helper()
 	fpm := needs(t, "php-fpm8.2", "php-fpm8.4", "php-fpm8.3", "php-fpm8.1", "php-fpm",
 		"/usr/sbin/php-fpm8.2", "/usr/sbin/php-fpm8.4", "/usr/sbin/php-fpm8.3", "/usr/sbin/php-fpm8.1", "/usr/sbin/php-fpm")
@@ -44,7 +45,8 @@ php_admin_value[session.save_path] = %s
 php_admin_value[error_log] = /dev/stderr
 php_admin_flag[log_errors] = on
 php_admin_flag[display_errors] = off
-`, socket, dir)
+%s
+`, socket, dir, strings.Join(more, "\n"))
 	args := []string{"-n", "-F", "-y", filepath.Join(dir, "fpm.conf")}
 	if os.Getuid() == 0 {
 		conf += "user = root\ngroup = root\n"
