@@ -45,8 +45,8 @@ var appendedNames = map[string][]string{
 }
 
 var (
-	errNoClient   = errors.New("no client has it")
-	errNotClients = errors.New("it is another client's")
+	errNoClient   = errors.New("no client has the return address")
+	errNotClients = errors.New("the return address is another client's")
 	errNotPassing = errors.New("its client has no pass_code")
 	errAccount    = errors.New("its client may not use this account; see its option account")
 	errPublic     = errors.New("a public client has no secret, and this interface needs one")
