@@ -105,16 +105,16 @@ func (p *brokerParser) client(d *caddyfile.Dispenser) error {
 	if err := checkClientID(id); err != nil {
 		return err
 	}
-	for _, acc := range p.app.Accounts {
-		if acc.AppID == id {
-			return errAppID(id)
-		}
-	}
 	if p.Clients[id] != nil {
 		return fmt.Errorf("client %s is there twice; give each an id of its own", id)
 	}
 	if p.Clients == nil {
 		p.Clients = map[string]*Client{}
+	}
+	for _, acc := range p.app.Accounts {
+		if acc.AppID == id {
+			return errAppID(id)
+		}
 	}
 	p.Clients[id] = c
 	if err := b.read(d, p.clientOptions(c), nil); err != nil {

@@ -195,6 +195,9 @@ func (b *Broker) clientOf(a returnAddress) *client {
 // ok where something is claimed that is not so: then nothing may be spent.
 func (b *Broker) redeemer(r *http.Request) (c *client, ok bool) {
 	if r.Header.Get("Authorization") == "" {
+		if !b.hasPublic() {
+			b.sayRefused(r, "", "it sent no secret (HTTP Basic), and no client is public")
+		}
 		return nil, true
 	}
 	id, secret, _ := r.BasicAuth()
@@ -222,13 +225,36 @@ func (b *Broker) proves(r *http.Request, c *client, secret string) bool {
 	default:
 		return true
 	}
+	id := ""
+	if c != nil {
+		id = c.id // a stranger chose any other
+	}
+	b.sayRefused(r, id, why)
+	return false
+}
+
+// showsSecret reports whether the client's secret came over plain http, where anybody on the way can read it.
+func (b *Broker) showsSecret(r *http.Request, c *client) bool {
+	if !b.isPlain(r) {
+		return false
+	}
+	b.sayRefused(r, c.id, "its secret came over plain http; it must ask at https://, and get a new secret")
+	return true
+}
+
+func (b *Broker) sayRefused(r *http.Request, id, why string) {
 	if b.refusals.aMinute() {
-		id := ""
-		if c != nil {
-			id = c.id // a stranger chose any other
-		}
 		ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 		b.logger.Warn("a client was refused (this is said once a minute)", zap.String("client", id), zap.String("why", why), zap.String("address", ip))
+	}
+}
+
+// hasPublic reports whether anybody may redeem without a secret.
+func (b *Broker) hasPublic() bool {
+	for _, c := range b.clients {
+		if c.Public {
+			return true
+		}
 	}
 	return false
 }

@@ -53,8 +53,8 @@ func (b *Broker) serveArrival(w http.ResponseWriter, r *http.Request, a arrival)
 			page{Name: "error", Reason: "toosoon", Status: http.StatusTooEarly, Code: codeParameter})
 		return
 	}
-	e := &errand{Client: a.client.id, To: a.to.String(), State: a.state, client: a.client, account: acc, address: a.to}
-	if !a.client.handsBack(a.state) {
+	e := &errand{Client: a.client.id, State: a.state, client: a.client, account: acc, address: a.to}
+	if len(a.state) > maxState || a.client.RawState && !isRawState(a.state) {
 		b.refuse(w, r, e, errOddState)
 		return
 	}

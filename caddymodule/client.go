@@ -74,6 +74,17 @@ func (b *Broker) checkOptions() error {
 	)
 }
 
+// clientID keeps access tokens, which begin with it, as short as WeChat's.
+var clientID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// checkClientID: an id stands in addresses, and before the colon of Basic.
+func checkClientID(id string) error {
+	if !clientID.MatchString(id) {
+		return fmt.Errorf("client id %q must be 1 to 64 letters, digits, dots, dashes and underscores", id)
+	}
+	return nil
+}
+
 func (b *Broker) checkAccounts() error {
 	for i, name := range b.Accounts {
 		if slices.Contains(b.Accounts[:i], name) {
@@ -116,16 +127,6 @@ func (b *Broker) checkShared() error {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// clientID is what stands unencoded in HTTP Basic, where ":" ends the id, and in an address.
-var clientID = regexp.MustCompile(`^[0-9A-Za-z._~-]{1,64}$`)
-
-func checkClientID(id string) error {
-	if !clientID.MatchString(id) {
-		return fmt.Errorf("client id %q: use up to 64 letters, digits and . _ ~ -, as it stands in HTTP Basic and in addresses", id)
 	}
 	return nil
 }
@@ -179,8 +180,6 @@ func checkReturnTo(pattern string) error {
 		return fmt.Errorf("return_to %q has no host name; write: return_to https://shop.example.org/*", pattern)
 	case strings.Contains(strings.TrimSuffix(u.Path, "*"), "*"):
 		return fmt.Errorf("return_to %q: only the end of the path may be *", pattern)
-	case strings.Contains(pattern, `\`) || hasDotSegment(u.EscapedPath()):
-		return fmt.Errorf("return_to %q has a dot segment or a backslash, and no return address may; write the path without", pattern)
 	case strings.ContainsAny(pattern, "?#"):
 		return fmt.Errorf("return_to %q has a query or a fragment; take it out", pattern)
 	}

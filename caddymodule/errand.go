@@ -45,8 +45,8 @@ var appendedNames = map[string][]string{
 }
 
 var (
-	errNoClient   = errors.New("no client has the return address")
-	errNotClients = errors.New("the return address is another client's")
+	errNoClient   = errors.New("no client has it")
+	errNotClients = errors.New("it is another client's")
 	errNotPassing = errors.New("its client has no pass_code")
 	errAccount    = errors.New("its client may not use this account; see its option account")
 	errPublic     = errors.New("a public client has no secret, and this interface needs one")
@@ -84,15 +84,10 @@ func (b *Broker) check(e *errand) error {
 		return errPublic
 	case !ticket.ScopeCovers(c.Scope, e.Scope):
 		return errScope
-	case !c.handsBack(e.State):
+	case len(e.State) > maxState || c.RawState && !isRawState(e.State):
 		return errOddState
 	}
 	return nil
-}
-
-// handsBack reports whether the client may have the state appended to its address.
-func (c *client) handsBack(state string) bool {
-	return len(state) <= maxState && (!c.RawState || isRawState(state))
 }
 
 // isRawState reports whether a state can stand behind "state=" unencoded and stay alone there: a second

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -42,8 +43,8 @@ func TestLegacyRefusalNamesTheLine(t *testing.T) {
 		name, address, client, line, reason string
 		status                              int
 	}{
-		{"an address that nobody has", startV2("https://new.example/login?id=7&secret=x#y", "1"), "", "return_to https://new.example/login", "no client has the return address", 400},
-		{"an address beside a pattern", startV2("https://client.example/exact/", "1"), "", "return_to https://client.example/exact/", "no client has the return address", 400},
+		{"an address that nobody has", startV2("https://new.example/login?id=7&secret=x#y", "1"), "", "return_to https://new.example/login", "no client has it", 400},
+		{"an address beside a pattern", startV2("https://client.example/exact/", "1"), "", "return_to https://client.example/exact/", "no client has it", 400},
 		{"more than the client may", startV2("https://blog.example/", "1", "&scope=snsapi_userinfo"), "blog", "scope snsapi_userinfo", "option scope", 400},
 		{"another client's address", code("shop", "https://blog.example/x", "&scope=snsapi_base"), "shop", "return_to https://blog.example/x", "another client's", 400},
 		{"a public client where a secret is needed", code("old", "https://old.example/", "&scope=snsapi_base"), "old", "secret {env.CLIENT_SECRET}", "public client", 400},
@@ -80,12 +81,34 @@ func TestLegacyRefusalNamesTheLine(t *testing.T) {
 			t.Errorf("status %d, the log knows %v", resp.StatusCode, known)
 		}
 	})
-	t.Run("a client that proves nothing", func(t *testing.T) {
-		if resp, _ := w.redeem(t, "00112233445566778899aabbccddeeff", "shop", blogSecret); resp.StatusCode != http.StatusNotFound {
-			t.Errorf("status %d", resp.StatusCode)
-		}
-		if !w.logged(`"client":"shop","why":"its secret is another"`) {
-			t.Error("the log does not say why")
-		}
-	})
+}
+
+// TestLegacyRefusedClientIsLogged: a client that redeems nothing gets an empty 404, and only the log says why.
+func TestLegacyRefusedClientIsLogged(t *testing.T) {
+	confidential := strings.ReplaceAll(clientBlocks, "public", "secret {env.BLOG_SECRET}")
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte("shop:"+shopSecret))
+	cases := []struct{ name, address, auth, why string }{
+		{"another secret", broker, "Basic c2hvcDpub3BlLW5vcGUtbm9wZS0x", `"client":"shop","why":"its secret is another"`},
+		{"an unknown id", broker, "Basic c2h1cDpub3BlLW5vcGUtbm9wZS0x", `"client":"","why":"there is no client of this id"`},
+		{"its secret over plain http", "http://auth.example.com", basic, `"client":"shop","why":"its secret came over plain http; it must ask at https://`},
+		{"no secret", broker, "", `"why":"it sent no secret (HTTP Basic), and no client is public"`},
+	}
+	for _, x := range cases { // a gateway each: it is said once a minute
+		t.Run(x.name, func(t *testing.T) {
+			w := clientWorld(t, confidential, "")
+			h := http.Header{}
+			if x.auth != "" {
+				h.Set("Authorization", x.auth)
+			}
+			for range 3 {
+				resp, body := get(t, w.client(), x.address+"/ticket/00112233445566778899aabbccddeeff", h)
+				if resp.StatusCode != http.StatusNotFound || body != "" {
+					t.Errorf("status %d %s", resp.StatusCode, body)
+				}
+			}
+			if !w.logged(x.why) || strings.Count(w.log.String(), "a client was refused") != 1 {
+				t.Error("the log does not say why, once")
+			}
+		})
+	}
 }

@@ -71,18 +71,10 @@ func legacyPHPWorld(t *testing.T) *world {
 	w := &world{gateway: newGateway(t), sim: newSimulator(t, boundDomain), up: newUpstream(t)}
 	w.env = append(w.env, "SHOP_SECRET="+shopSecret, "BLOG_SECRET="+blogSecret)
 	proxy := legacyProxy(t, w.gateway)
-	first := filepath.Join(t.TempDir(), "first.php")
-	if err := os.WriteFile(first, []byte("<?php stream_context_set_default(array('http' => array('proxy' => 'tcp://"+proxy+"')));"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	socket := startPHP(t, "env[WX_CLIENT_SECRET] = "+shopSecret, "env[WX_BLOG_SECRET] = "+blogSecret, "env[COMPANY_PROXY] = tcp://"+proxy,
-		"php_admin_value[openssl.cafile] = "+w.root(), "php_admin_value[auto_prepend_file] = "+first)
+	socket := startPHP(t, "WX_CLIENT_SECRET="+shopSecret, "WX_BLOG_SECRET="+blogSecret, "COMPANY_PROXY=tcp://"+proxy, "SSL_CERT_FILE="+w.root())
+	root := legacyRoot(t, proxy)
 	site := func(host, dir string) string {
-		root, err := filepath.Abs("clients/php/" + dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return host + " {\n root * " + root + "\n php_fastcgi unix/" + socket + "\n}\n"
+		return host + " {\n root * " + filepath.Join(root, dir) + "\n php_fastcgi unix/" + socket + "\n}\n"
 	}
 	w.start("{\n" + w.globals() + w.options("auth.example.com", "") + "}\n" +
 		"auth.example.com, http://auth.example.com {\n wechat_broker {\n" + `
@@ -100,6 +92,26 @@ func legacyPHPWorld(t *testing.T) *world {
 		}` + "\n}\n respond \"home\"\n}\n" +
 		site("client.example", "shop") + site("blog.example", "context") + site("old.example", "old"))
 	return w
+}
+
+// legacyRoot is the clients' code as it stands, and beside it what leads PHP to the proxy, as a company's php.ini does.
+func legacyRoot(t *testing.T, proxy string) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.CopyFS(root, os.DirFS("clients/php")); err != nil {
+		t.Fatal(err)
+	}
+	first := filepath.Join(root, "first.php")
+	files := map[string]string{first: "<?php stream_context_set_default(array('http' => array('proxy' => 'tcp://" + proxy + "')));"}
+	for _, dir := range []string{"shop", "context", "old"} {
+		files[filepath.Join(root, dir, ".user.ini")] = "auto_prepend_file = " + first + "\n"
+	}
+	for path, text := range files {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
 }
 
 // legacyPage opens a page of a client's and reads the JSON that it shows. Its ticket is spent by then.
