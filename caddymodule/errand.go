@@ -250,18 +250,16 @@ func (b *Broker) refuse(w http.ResponseWriter, r *http.Request, e *errand, why e
 
 // missingLine is the line in the client's block that would allow the errand.
 func (e *errand) missingLine(why error, address string) string {
-	switch why {
-	case errNoClient, errNotClients:
-		if address != "" {
-			return "return_to " + address
-		}
-	case errNotPassing:
+	switch {
+	case (errors.Is(why, errNoClient) || errors.Is(why, errNotClients)) && address != "":
+		return "return_to " + address
+	case errors.Is(why, errNotPassing):
 		return "pass_code"
-	case errAccount:
+	case errors.Is(why, errAccount):
 		return "account " + e.Account
-	case errScope:
+	case errors.Is(why, errScope):
 		return "scope " + wechat.ScopeUserInfo
-	case errPublic:
+	case errors.Is(why, errPublic):
 		return "secret {env.CLIENT_SECRET}"
 	}
 	return ""

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -151,7 +152,7 @@ func legacyPython(t *testing.T, w *world, script, secret string, args ...string)
 		err = json.Unmarshal(out, &said)
 	}
 	if err != nil {
-		if e, ok := err.(*exec.ExitError); ok {
+		if e := new(exec.ExitError); errors.As(err, &e) {
 			t.Fatalf("%s", e.Stderr)
 		}
 		t.Fatalf("%v: %s", err, out)
