@@ -93,6 +93,9 @@ func (b *Broker) takeAccounts() error {
 		if err != nil {
 			return err
 		}
+		if acc.broker != "" {
+			return fmt.Errorf("account %s logs in through the broker at %s, and has no app secret to serve others with; name it in that gateway's wechat_broker, or give it its app_secret here", name, acc.broker)
+		}
 		if !b.isDomainOf(acc) {
 			return fmt.Errorf("account %s does not name this site as its domain; add to it: domain <this site's host>", name)
 		}

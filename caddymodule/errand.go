@@ -197,7 +197,7 @@ func (b *Broker) begin(w http.ResponseWriter, r *http.Request, e *errand, jar lo
 	if r.Method == http.MethodPost {
 		status = http.StatusSeeOther
 	}
-	redirect(w, status, e.account.client.AuthorizeURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID))
+	redirect(w, status, e.account.way.loginURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID))
 }
 
 // marked returns the errand's start with a mark that only a page of ours has: no loop and no link finds it.

@@ -15,9 +15,8 @@ import (
 const minute = time.Minute
 
 var (
-	someone    = Owner{"default", "https://shop.example.org", "owner"}
-	anotherOne = Owner{"default", "https://shop.example.org", "another owner"}
-	thief      = Owner{"default", "https://shop.example.org", "thief"}
+	someone = Owner{"default", "https://shop.example.org", "owner"}
+	thief   = Owner{"default", "https://shop.example.org", "thief"}
 )
 
 func newVoucher() Voucher { return Voucher{Identity: newIdentity(), At: 1700000000123} }
@@ -119,8 +118,8 @@ func TestTicketIsWorthNothingToOthers(t *testing.T) {
 	const origin = "https://shop.example.org"
 	owner := Owner{"default", origin, "login"}
 	others := []Owner{
-		Owner{"default", origin, "another login"}, Owner{"default", "https://blog.example.org", "login"}, Owner{"other", origin, "login"},
-		Owner{"default", origin, ""}, Owner{"", origin, "login"}, Owner{"default" + origin, "", "login"}, {"default", origin, "Login"}, {"default", "", "login"}, {},
+		{"default", origin, "another login"}, {"default", "https://blog.example.org", "login"}, {"other", origin, "login"},
+		{"default", origin, ""}, {"", origin, "login"}, {"default" + origin, "", "login"}, {"default", origin, "Login"}, {"default", "", "login"}, {},
 	}
 	ts := Tickets{newStore()}
 	tkt := issue(t, ts, owner, minute)
