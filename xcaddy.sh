@@ -165,6 +165,7 @@ install_for_tests() {
 	has zbarimg || packages+=(zbar-tools)
 	has node || packages+=(nodejs)
 	has npm || packages+=(npm)
+	has python3 || packages+=(python3)
 	if ((${#packages[@]})); then
 		apt_install "${packages[@]}"
 	fi

@@ -290,7 +290,7 @@ func (a *Account) checkBroker() error {
 	}
 	return firstError(
 		func() error { return a.checkBrokerURL(a.Broker.URL) },
-		func() error { return checkClientID(a.Broker.ClientID) },
+		func() error { return checkBrokerID(a.Broker.ClientID) },
 		func() error {
 			if err := checkClientSecret(a.Broker.ClientSecret); err != nil {
 				return fmt.Errorf("broker: %w", err)
@@ -326,8 +326,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// checkClientID takes what HTTP Basic can carry, where ":" ends the id.
-func checkClientID(id string) error {
+// checkBrokerID takes what HTTP Basic can carry, where ":" ends the id.
+func checkBrokerID(id string) error {
 	if placeholder(id) || !strings.ContainsFunc(id, func(c rune) bool { return c == ':' || c < ' ' || c == 0x7f }) {
 		return nil
 	}

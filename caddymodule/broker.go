@@ -133,10 +133,20 @@ func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	if b.serveClients(w, r, at) || at == b.Path+"/callback" && b.serveOwnCallback(w, r) {
 		return nil
 	}
-	if len(b.clients) > 0 && !b.siteHasAuth() { // which hides them itself, once it has read its own
-		b.app.hideCookies(r.Header)
-	}
+	b.hideCookies(r)
 	return next.ServeHTTP(w, r)
+}
+
+// hideCookies keeps the gateway's cookies from the site behind the broker. A wechat_auth there hides its own,
+// once it has read them, and may stand before a part of the site only.
+func (b *Broker) hideCookies(r *http.Request) {
+	switch {
+	case len(b.clients) == 0:
+	case b.siteHasAuth():
+		hideCookies(r.Header, isBrokerCookie)
+	default:
+		hideCookies(r.Header, b.app.isOwnCookie)
+	}
 }
 
 // serveClients answers what is the clients'. It reports whether it did.

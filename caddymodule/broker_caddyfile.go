@@ -102,7 +102,7 @@ func (p *brokerParser) client(d *caddyfile.Dispenser) error {
 	if placeholder(id) {
 		return fmt.Errorf("client id %q has a placeholder; write the id itself", id)
 	}
-	if err := checkID(id); err != nil {
+	if err := checkClientID(id); err != nil {
 		return err
 	}
 	if p.Clients[id] != nil {
@@ -110,6 +110,11 @@ func (p *brokerParser) client(d *caddyfile.Dispenser) error {
 	}
 	if p.Clients == nil {
 		p.Clients = map[string]*Client{}
+	}
+	for _, acc := range p.app.Accounts {
+		if acc.AppID == id {
+			return errAppID(id)
+		}
 	}
 	p.Clients[id] = c
 	if err := b.read(d, p.clientOptions(c), nil); err != nil {

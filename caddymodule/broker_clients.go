@@ -58,7 +58,10 @@ func (b *Broker) newClient(id string, cfg *Client) (*client, error) {
 	for _, n := range cfg.RedeemFrom {
 		c.networks = append(c.networks, parseNetwork(n))
 	}
-	return c, firstError(func() error { return c.takeAccounts(b) }, c.takeTargets)
+	for token, target := range cfg.Tokens {
+		c.targets[strings.ToLower(token)], _ = parseReturn(target) // it was checked
+	}
+	return c, c.takeAccounts(b)
 }
 
 // resolve replaces placeholders.
@@ -90,17 +93,6 @@ func (c *client) takeAccounts(b *Broker) error {
 	}
 	if len(c.Tokens) > 0 && len(c.accounts) != 1 {
 		return errors.New("option token: what WeChat brings to a token does not say which account it is of; name one: account <name>")
-	}
-	return nil
-}
-
-func (c *client) takeTargets() error {
-	for token, target := range c.Tokens {
-		a, err := parseReturn(target, nameTicket, nameState, nameOpenID)
-		if err != nil {
-			return fmt.Errorf("token %s: its address cannot be used: %w", token, err)
-		}
-		c.targets[strings.ToLower(token)] = a
 	}
 	return nil
 }
@@ -137,7 +129,7 @@ func (b *Broker) takeClients() error {
 // claimClient keeps one id from standing for two clients: their tickets lie in one store, under that id.
 func (a *App) claimClient(c *client) error {
 	if slices.ContainsFunc(slices.Collect(maps.Values(a.accounts)), func(acc *account) bool { return acc.appID == c.id }) {
-		return errors.New("the id is an account's app id; choose another, as it stands in the app id's place")
+		return errAppID(c.id)
 	}
 	other := a.clients[c.id]
 	if other != nil && (other.secret != c.secret || other.Public != c.Public) {
@@ -208,6 +200,9 @@ func (b *Broker) clientOf(a returnAddress) *client {
 // ok where something is claimed that is not so: then nothing may be spent.
 func (b *Broker) redeemer(r *http.Request) (c *client, ok bool) {
 	if r.Header.Get("Authorization") == "" {
+		if !b.hasPublic() {
+			b.sayRefused(r, "", "it sent no secret (HTTP Basic), and no client is public")
+		}
 		return nil, true
 	}
 	id, secret, _ := r.BasicAuth()
@@ -235,13 +230,36 @@ func (b *Broker) proves(r *http.Request, c *client, secret string) bool {
 	default:
 		return true
 	}
+	id := ""
+	if c != nil {
+		id = c.id // a stranger chose any other
+	}
+	b.sayRefused(r, id, why)
+	return false
+}
+
+// showsSecret reports whether the client's secret came over plain http, where anybody on the way can read it.
+func (b *Broker) showsSecret(r *http.Request, c *client) bool {
+	if !b.isPlain(r) {
+		return false
+	}
+	b.sayRefused(r, c.id, "its secret came over plain http; it must ask at https://, and get a new secret")
+	return true
+}
+
+func (b *Broker) sayRefused(r *http.Request, id, why string) {
 	if b.refusals.aMinute() {
-		id := ""
-		if c != nil {
-			id = c.id // a stranger chose any other
-		}
 		ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 		b.logger.Warn("a client was refused (this is said once a minute)", zap.String("client", id), zap.String("why", why), zap.String("address", ip))
+	}
+}
+
+// hasPublic reports whether anybody may redeem without a secret.
+func (b *Broker) hasPublic() bool {
+	for _, c := range b.clients {
+		if c.Public {
+			return true
+		}
 	}
 	return false
 }

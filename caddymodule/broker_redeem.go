@@ -49,7 +49,7 @@ func (b *Broker) serveTicket(w http.ResponseWriter, r *http.Request, tkt string)
 
 func (b *Broker) redeem(r *http.Request, tkt string) (ticket.Voucher, error) {
 	c, ok := b.redeemer(r)
-	if !ok || c != nil && b.isPlain(r) {
+	if !ok || c != nil && b.showsSecret(r, c) {
 		return ticket.Voucher{}, ticket.ErrNotFound
 	}
 	if c != nil {

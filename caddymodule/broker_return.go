@@ -14,6 +14,9 @@ import (
 // endErrand ends a client's login: only the browser that began it is sent back to the client.
 func (b *Broker) endErrand(w http.ResponseWriter, r *http.Request, login ticket.Login) {
 	w.Header().Set("Referrer-Policy", "no-referrer")
+	if b.elsewhere(w, r, b.accounts[login.Account]) {
+		return
+	}
 	jar := b.jar(r, b.accounts[login.Account])
 	pending, mine := pendingOf(jar.open(r.Context()), login.ID)
 	e := &errand{Client: login.Client, Account: login.Account, Way: login.Way, To: login.Return, State: login.State, Scope: login.Scope}

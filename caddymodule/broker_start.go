@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-wechat/caddy-wechat/wechat"
@@ -39,7 +40,7 @@ func (b *Broker) serveStart(w http.ResponseWriter, r *http.Request, appID string
 	form, ok := readForm(w, r)
 	e := &errand{Account: acc.name, Way: wayTicket}
 	if !ok {
-		b.refuse(w, r, e, errNoAddress)
+		b.refuse(w, r, e, errOddForm)
 		return
 	}
 	e.To = b.wantedAddress(r, form, acc)
@@ -210,9 +211,21 @@ func (b *Broker) accountOf(appID string) *account {
 	return nil
 }
 
+// knownIDs are the app ids at which logins start here. What was asked for is a stranger's word.
+func (b *Broker) knownIDs() (ids []string) {
+	for _, acc := range b.accounts {
+		ids = append(ids, acc.appID)
+	}
+	for id := range b.clients {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 func (b *Broker) unknownApp(w http.ResponseWriter, r *http.Request) {
 	failWith(b.logger, w, r, zapcore.WarnLevel, "a login was refused: no account of this wechat_broker, and no client, has this app id",
-		page{Name: "error", Reason: "address", Status: http.StatusNotFound, Code: codeParameter})
+		page{Name: "error", Reason: "address", Status: http.StatusNotFound, Code: codeParameter}, zap.Strings("known", b.knownIDs()))
 }
 
 // allowed reports whether r's method is one of these, and answers where it is not.

@@ -54,6 +54,10 @@ func (b *Broker) serveArrival(w http.ResponseWriter, r *http.Request, a arrival)
 		return
 	}
 	e := &errand{Client: a.client.id, State: a.state, client: a.client, account: acc, address: a.to}
+	if len(a.state) > maxState || a.client.RawState && !isRawState(a.state) {
+		b.refuse(w, r, e, errOddState)
+		return
+	}
 	out, err := b.app.exchange(r.Context(), acc, a.key, a.code, want{most: a.client.Scope})
 	if err != nil {
 		b.cannot(w, r, nil, err)

@@ -61,7 +61,7 @@ func (b *Broker) checkOptions() error {
 		func() error { return checkPath(b.Path) },
 		func() error {
 			return eachError(b.clientIDs(), func(id string) error {
-				if err := checkID(id); err != nil {
+				if err := checkClientID(id); err != nil {
 					return err
 				}
 				if err := b.Clients[id].check(); err != nil {
@@ -77,8 +77,8 @@ func (b *Broker) checkOptions() error {
 // clientID keeps access tokens, which begin with it, as short as WeChat's.
 var clientID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// checkID: an id stands in addresses, and before the colon of Basic.
-func checkID(id string) error {
+// checkClientID: an id stands in addresses, and before the colon of Basic.
+func checkClientID(id string) error {
 	if !clientID.MatchString(id) {
 		return fmt.Errorf("client id %q must be 1 to 64 letters, digits, dots, dashes and underscores", id)
 	}
@@ -129,6 +129,11 @@ func (b *Broker) checkShared() error {
 		}
 	}
 	return nil
+}
+
+// errAppID refuses an id by which a client and an account would be one where WeChat's app id stands.
+func errAppID(id string) error {
+	return fmt.Errorf("client id %q is an account's app id; choose another, as it stands where SDKs send the app id", id)
 }
 
 func (c *Client) check() error {
@@ -213,6 +218,9 @@ func checkTarget(token, target string) error {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || !isHost(asciiHost(u)) {
 		return fmt.Errorf("token %s: %q is not an address; write: token %s https://old.example.org/login", token, target, token)
+	}
+	if _, err := parseReturn(target, nameTicket, nameState, nameOpenID); err != nil {
+		return fmt.Errorf("token %s: mend its address, to which ticket, state and openid are appended: %w", token, err)
 	}
 	return nil
 }

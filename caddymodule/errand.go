@@ -53,7 +53,8 @@ var (
 	errAccount    = errors.New("its client may not use this account; see its option account")
 	errPublic     = errors.New("a public client has no secret, and this interface needs one")
 	errOddState   = errors.New("its state is too long, or cannot stand in an address unencoded")
-	errScope      = errors.New("it asks for more than its client's option scope allows")
+	errScope      = errors.New("it asks for more than its client's option scope allows, or for an unknown scope")
+	errOddForm    = errors.New("its form is too large, or its query cannot be read")
 )
 
 // maxState bounds what a client gives along, in bytes. WeChat's own bound is 128.
@@ -240,16 +241,34 @@ func (b *Broker) refuse(w http.ResponseWriter, r *http.Request, e *errand, why e
 	if e.Client != "" {
 		fields = append(fields, zap.String("client", e.Client))
 	}
-	line := ""
+	address := ""
 	if a, err := parseReturn(e.To, appendedNames[e.Way]...); err == nil {
-		line = a.origin + a.path
-		fields = append(fields, zap.String("return_address", line[:min(len(line), maxLogged)]))
+		address = a.origin + a.path
+		address = address[:min(len(address), maxLogged)]
+		fields = append(fields, zap.String("return_address", address))
 	}
-	if errors.Is(why, errNoClient) && line != "" {
-		fields = append(fields, zap.String("line", "return_to "+line[:min(len(line), maxLogged)]))
+	if line := e.missingLine(why, address); line != "" {
+		fields = append(fields, zap.String("line", line))
 	}
 	failWith(b.logger, w, r, zapcore.WarnLevel, "a client's login was refused; if it is one of yours, mend its block in wechat_broker",
 		page{Name: "error", Reason: "address", Status: http.StatusBadRequest, Code: codeParameter}, fields...)
+}
+
+// missingLine is the line in the client's block that would allow the errand.
+func (e *errand) missingLine(why error, address string) string {
+	switch {
+	case (errors.Is(why, errNoClient) || errors.Is(why, errNotClients)) && address != "":
+		return "return_to " + address
+	case errors.Is(why, errNotPassing):
+		return "pass_code"
+	case errors.Is(why, errAccount):
+		return "account " + e.Account
+	case errors.Is(why, errScope):
+		return "scope " + wechat.ScopeUserInfo
+	case errors.Is(why, errPublic):
+		return "secret {env.CLIENT_SECRET}"
+	}
+	return ""
 }
 
 // maxLogged bounds what a stranger can write into the log with one address, in bytes.

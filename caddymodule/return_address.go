@@ -17,7 +17,7 @@ type returnAddress struct {
 }
 
 var (
-	errNoAddress     = errors.New("it is no http or https address with a host name")
+	errNoAddress     = errors.New("it is no http or https address with a host name, or there are two")
 	errOddAddress    = errors.New("it has user info, a backslash, a control character, a blank or a dot segment")
 	errLongAddress   = errors.New("it is longer than 2,000 bytes")
 	errAppendedNames = errors.New("its query has a name already that is appended to it")

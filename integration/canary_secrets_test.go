@@ -222,6 +222,11 @@ func (c *canary) readRequest(r *http.Request, status int) {
 	if status != http.StatusSeeOther || !canaryTicketShape.MatchString(tkt) {
 		return
 	}
+	c.spent(tkt)
+}
+
+// spent takes note of a ticket that is worth nothing any more.
+func (c *canary) spent(tkt string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, part := range canaryParts(tkt) {

@@ -155,7 +155,7 @@ func pairDeclined(t *testing.T, p *gatewayPair) {
 		t.Fatalf("%s: %d\n%.300s", resp.Request.URL.Host, resp.StatusCode, body)
 	}
 	p.sim.Update(func(k *wechattest.Knobs) { k.Consent = wechattest.Silent })
-	if resp, _ := press(t, h, shopPage, body); resp.StatusCode != http.StatusOK {
+	if resp, _ := pressByHand(t, h, shopPage, body); resp.StatusCode != http.StatusOK {
 		t.Errorf("yes led to %d", resp.StatusCode)
 	}
 	h.mustBe(shopPage, "lina")
@@ -248,7 +248,7 @@ func TestGatewayClientWithRestarts(t *testing.T) {
 			if resp.StatusCode != http.StatusBadRequest {
 				t.Fatalf("status %d\n%.300s", resp.StatusCode, body)
 			}
-			press(t, h, shopPage, body)
+			pressByHand(t, h, shopPage, body)
 		}
 		h.mustBe(shopPage, "lina")
 	})
@@ -274,7 +274,7 @@ func TestGatewayClientWhoseBrokerIsGone(t *testing.T) {
 		}
 	}
 	p.first.start(p.firstFile)
-	if resp, _ := press(t, lina, shopPage, body); resp.StatusCode != http.StatusOK {
+	if resp, _ := pressByHand(t, lina, shopPage, body); resp.StatusCode != http.StatusOK {
 		t.Errorf("the button led to %d", resp.StatusCode)
 	}
 	lina.mustBe(shopPage, "lina")

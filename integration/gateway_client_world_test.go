@@ -203,7 +203,7 @@ func together(n int, gap time.Duration, call func(i int)) {
 }
 
 // press follows the one button of a page.
-func press(t *testing.T, h *hijacker, page, body string) (*http.Response, string) {
+func pressByHand(t *testing.T, h *hijacker, page, body string) (*http.Response, string) {
 	t.Helper()
 	links := hrefs(body)
 	if len(links) != 1 {
