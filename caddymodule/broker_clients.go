@@ -124,7 +124,7 @@ func (b *Broker) takeClients() error {
 			b.targets[token] = c
 		}
 	}
-	slices.SortStableFunc(b.patterns, func(p, q pattern) int { return len(q.String()) - len(p.String()) })
+	slices.SortStableFunc(b.patterns, func(p, q pattern) int { return p.compare(q.returnPattern) })
 	if len(b.clients) > 0 {
 		b.app.gateway.keys.Live(refreshLife)
 		if !slices.Contains(b.app.cookieBases, brokerCookie) {
@@ -152,11 +152,6 @@ func (c *client) terms() ticket.Terms { return ticket.Terms{Public: c.Public, Re
 
 // uses reports whether the client may log in with the account.
 func (c *client) uses(acc *account) bool { return slices.Contains(c.accounts, acc) }
-
-// takes reports whether one of the client's patterns takes the address.
-func (c *client) takes(a returnAddress) bool {
-	return slices.ContainsFunc(c.patterns, func(p returnPattern) bool { return p.matches(a) })
-}
 
 // isOrigin reports whether origin is one that the client returns to.
 func (c *client) isOrigin(origin string) bool {

@@ -46,7 +46,7 @@ var appendedNames = map[string][]string{
 
 var (
 	errNoClient   = errors.New("no client has it")
-	errNotClients = errors.New("it is another client's")
+	errNotClients = errors.New("it is another client's, whose return_to says more")
 	errNotPassing = errors.New("its client has no pass_code")
 	errAccount    = errors.New("its client may not use this account; see its option account")
 	errPublic     = errors.New("a public client has no secret, and this interface needs one")
@@ -73,8 +73,10 @@ func (b *Broker) check(e *errand) error {
 	switch c := e.client; {
 	case owner == nil || c == nil:
 		return errNoClient
-	case owner != c && !c.takes(e.address):
+	case owner != c: // even where a wider pattern of c's takes it, too
 		return errNotClients
+	case c.FragmentAppend && e.address.hasNameBehind(appendedNames[e.Way]):
+		return errAppendedNames
 	case e.account == nil || !c.uses(e.account):
 		return errAccount
 	case e.Way == wayPass && !c.PassCode:
@@ -93,7 +95,7 @@ func (b *Broker) check(e *errand) error {
 // ticket behind it would sign the user in as somebody else.
 func isRawState(state string) bool {
 	return !strings.ContainsFunc(state, func(r rune) bool { return r < ' ' || r == 0x7f || strings.ContainsRune(`#\`, r) }) &&
-		!hasName("state&"+state, []string{nameTicket, nameError, nameCode, nameOpenID})
+		!hasName("state="+state, []string{nameTicket, nameError, nameCode, nameOpenID})
 }
 
 // back returns where the user goes back to: with what is brought, the state, and more behind it.
