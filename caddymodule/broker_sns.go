@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,7 @@ const (
 
 // snsToken is what an access or refresh token of ours says.
 type snsToken struct {
-	ID       string          `json:"i"` // under which the profile lies in the store
+	ID       string          `json:"i"` // under which the profile lies in the store, once for a login however often it is refreshed
 	Identity ticket.Identity `json:"u"` // an access token's is without nickname and picture
 	Profile  *ticket.Profile `json:"p,omitempty"`
 	Snapshot bool            `json:"v,omitempty"`
@@ -154,7 +155,7 @@ func (b *Broker) snsAccessToken(ctx context.Context, r *http.Request, q url.Valu
 		return nil, err
 	}
 	b.app.gateway.codes.NoteEnd(ctx, v.Login, attemptWindow)
-	refresh := snsToken{Identity: v.Identity, Profile: v.Profile, Snapshot: v.Snapshot, Expires: now().Add(refreshLife).Unix()}
+	refresh := snsToken{ID: ticket.NewLoginID(), Identity: v.Identity, Profile: v.Profile, Snapshot: v.Snapshot, Expires: now().Add(refreshLife).Unix()}
 	sealed, err := b.sealSNS(ctx, c, "refresh", refresh)
 	if err != nil {
 		return nil, err
@@ -188,7 +189,7 @@ func (b *Broker) snsRefreshToken(ctx context.Context, _ *http.Request, q url.Val
 
 // snsGrant answers with a new access token.
 func (b *Broker) snsGrant(ctx context.Context, c *client, refresh snsToken, sealed string) (any, error) {
-	access := snsToken{ID: ticket.NewLoginID(), Identity: refresh.Identity, Snapshot: refresh.Snapshot, Expires: now().Add(accessLife).Unix()}
+	access := snsToken{ID: refresh.ID, Identity: refresh.Identity, Snapshot: refresh.Snapshot, Expires: now().Add(accessLife).Unix()}
 	access.Identity.Nickname, access.Identity.HeadImgURL = "", ""
 	if refresh.hasProfile() {
 		v := ticket.Voucher{Identity: refresh.Identity, Profile: refresh.Profile}
@@ -291,7 +292,7 @@ func (b *Broker) snsAccess(ctx context.Context, q url.Values) (snsToken, error) 
 	id, _, _ := strings.Cut(sealed, ".")
 	name, err := hex.DecodeString(id)
 	c := b.clients[string(name)]
-	if err != nil || c == nil {
+	if err != nil || c == nil || c.Public {
 		return snsToken{}, refusal(40001)
 	}
 	access, err := b.openSNS(ctx, c, "access", sealed)
@@ -321,10 +322,18 @@ func (b *Broker) sealSNS(ctx context.Context, c *client, kind string, t snsToken
 func (b *Broker) openSNS(ctx context.Context, c *client, kind, token string) (t snsToken, err error) {
 	_, sealed, _ := strings.Cut(token, ".")
 	plain, err := b.app.gateway.keys.Open(ctx, snsPurpose(c, kind), sealed)
-	if err != nil {
-		return t, err
+	if err == nil {
+		err = json.Unmarshal(plain, &t)
 	}
-	return t, json.Unmarshal(plain, &t)
+	switch {
+	case err != nil:
+		return t, err
+	case !slices.ContainsFunc(c.accounts, func(acc *account) bool { return acc.appID == t.Identity.AppID }):
+		return t, errAccount // the client had it when the token was made
+	case !ticket.ScopeCovers(c.Scope, t.Identity.Scope):
+		return t, errScope
+	}
+	return t, nil
 }
 
 // snsPurpose binds a token to its client and to the client's secret: a new secret ends the tokens of the old.
