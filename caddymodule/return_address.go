@@ -198,7 +198,7 @@ func appendPairs(s, pairs string) string {
 	switch {
 	case !strings.Contains(s, "?"):
 		return s + "?" + pairs
-	case strings.HasSuffix(s, "?"):
+	case strings.IndexByte(s, '?') == len(s)-1:
 		return s + pairs
 	}
 	return s + "&" + pairs

@@ -109,6 +109,7 @@ func TestPairsAreAppended(t *testing.T) {
 	}{
 		{"https://a.example/x", false, "https://a.example/x?ticket=0&state="},
 		{"https://a.example/x?", false, "https://a.example/x?ticket=0&state="},
+		{"https://a.example/x??", false, "https://a.example/x??&ticket=0&state="},
 		{"https://a.example/x?b=1", false, "https://a.example/x?b=1&ticket=0&state="},
 		{"https://a.example/x?b=1#/route", false, "https://a.example/x?b=1&ticket=0&state=#/route"},
 		{"https://a.example/x?b=1#/route", true, "https://a.example/x?b=1#/route?ticket=0&state="},
