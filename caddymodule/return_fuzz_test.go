@@ -12,13 +12,17 @@ import (
 
 // whatwg reads addresses as browsers do: one JSON string a line in, one verdict a line out.
 const whatwg = `
-import { createInterface } from 'node:readline';
 const read = (s) => {
   if (!URL.canParse(s)) return {};
   const u = new URL(s);
   return { origin: u.origin, user: u.username + u.password, path: u.pathname, tickets: u.searchParams.getAll('ticket'), states: u.searchParams.getAll('state') };
 };
-createInterface({ input: process.stdin }).on('line', (line) => console.log(JSON.stringify(read(JSON.parse(line)))));
+let rest = '';
+process.stdin.setEncoding('utf8').on('data', (data) => {
+  const lines = (rest + data).split('\n');
+  rest = lines.pop();
+  process.stdout.write(lines.map((line) => JSON.stringify(read(JSON.parse(line))) + '\n').join(''));
+});
 `
 
 // browserReading is what a browser makes of an address. Origin is empty where it is none.
@@ -86,7 +90,7 @@ func FuzzReturnAddress(f *testing.F) {
 	for _, seed := range []string{
 		"https://shop.example.org/member/x?a=1#top", "https://shop.example.org", "HTTPS://Shop.Example.ORG:443", "http://[::1]:8080/x", "https://[0:0::1]/",
 		"https://127.1/", "https://0x7f000001/", "https://1.2.3.4/", "https://shop.example.1/", "https://[::ffff:1.2.3.4]/", "https://xn--zz.example/", "https://xn--czrs0t.example/",
-		"https://商店.example/会员?名=值#章", "https://fa\u00dfe.example/", "https://shop\u3002example/", "https://\uff53hop.example/", "https://sh\u00adop.example/", "https://a_b.example/", "https://ab--cd.example/", "https://xn--.example/", "https://a-.example/", "https://\u05d0b.example/", "https://a\u200db.example/",
+		"https://商店.example/会员?名=值#章", "https://fa\u00dfe.example/", "https://shop\u3002example/", "https://\uff53hop.example/", "https://sh\u00adop.example/", "https://a_b.example/", "https://ab--cd.example/", "https://xn--.example/", "https://a-.example/", "https://\u05d0b.example/", "http://\u00ad0A", "https://a\u200db.example/",
 		"https://shop.example.org//evil.example/", "https://shop.example.org/%2f%2E%61", "https://shop.example.org/a%25zz/%252e%252e/", "https://shop.example.org\\@evil.example/", "https://user@shop.example.org/", "https://shop.example.org:0443/", "https://shop.example.org:/", "https://shop.example.org:65536/",
 		"https://shop.example.org/??ticket=x", "https://shop.example.org/?[ticket]=x", "https://shop.example.org/?tic%4bet=x", "https://shop.example.org/?a;ticket=x", "https://shop.example.org/?#?ticket=x", "https://%73hop.example.org/", "https://%E5%95%86.example/", "https://shop.example.org/\"<>^`{|}'", "https://shop.example.org/?\"<>'",
 		"https:shop.example.org", "https:///shop.example.org", "//shop.example.org", "javascript://shop.example.org/%0aalert(1)", "https://shop.example.org/\xff\x80?\xff#\xff",
@@ -106,8 +110,12 @@ func FuzzReturnAddress(f *testing.F) {
 			return
 		}
 		brought := a.with("ticket=0&state=1", false)
-		for _, s := range []string{address, a.String(), brought} {
-			if got := browser.read(t, s); got.Origin != a.origin || got.User != "" || !strings.HasPrefix(got.Path, "/") {
+		for i, s := range []string{address, a.String(), brought} {
+			got := browser.read(t, s)
+			if i == 0 && got.Origin == "" {
+				continue // it is none for a browser; what was made of it is one
+			}
+			if got.Origin != a.origin || got.User != "" || !strings.HasPrefix(got.Path, "/") {
 				t.Errorf("%q was compared by %q, and a browser goes to %+v", s, a.origin, got)
 			}
 		}
