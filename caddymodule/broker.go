@@ -95,6 +95,9 @@ func (b *Broker) takeAccounts() error {
 		if err != nil {
 			return err
 		}
+		if acc.broker != "" {
+			return fmt.Errorf("account %s logs in through the broker at %s, and has no app secret to serve others with; name it in that gateway's wechat_broker, or give it its app_secret here", name, acc.broker)
+		}
 		if !b.isDomainOf(acc) {
 			return fmt.Errorf("account %s does not name this site as its domain; add to it: domain <this site's host>", name)
 		}
@@ -231,14 +234,14 @@ func (b *Broker) serveCallback(w http.ResponseWriter, r *http.Request, login tic
 func (b *Broker) sendBack(w http.ResponseWriter, r *http.Request, login ticket.Login) {
 	tkt, out, err := b.settle(r.Context(), login, original(r).URL.RawQuery)
 	if err != nil {
-		out = ticket.Outcome{Status: ticket.StatusUnavailable, Ref: newRef()}
+		out = ticket.Outcome{Status: ticket.StatusAway, Ref: newRef()}
 		b.logger.Error("logins do not work: the store is away or full", zap.Error(err), zap.String("ref", out.Ref))
 	}
 	pair := "ticket=" + tkt
 	login.Outcome, login.Errcode, login.Ref = "", 0, ""
 	if out.Status != ticket.StatusOK {
 		login.Outcome, login.Errcode, login.Ref = out.Status, out.Errcode, out.Ref
-		pair = "error=" + string(out.Status)
+		pair = "error=" + errorWord(out.Status)
 	}
 	sealed, err := b.app.gateway.keys.SealLogin(r.Context(), login)
 	if err != nil {
@@ -247,6 +250,14 @@ func (b *Broker) sendBack(w http.ResponseWriter, r *http.Request, login ticket.L
 		return
 	}
 	redirect(w, http.StatusFound, login.Origin+login.Path+"/callback?"+pair+"&state="+login.ID+"&login="+sealed)
+}
+
+// errorWord is how a URL calls an outcome. The seal beside it says more, and it is what counts.
+func errorWord(s ticket.Status) string {
+	if s == ticket.StatusAway {
+		s = ticket.StatusUnavailable
+	}
+	return string(s)
 }
 
 // settle tells how the login ended, and issues a ticket if it ended well.

@@ -102,6 +102,9 @@ func (p *brokerParser) client(d *caddyfile.Dispenser) error {
 	if placeholder(id) {
 		return fmt.Errorf("client id %q has a placeholder; write the id itself", id)
 	}
+	if err := checkID(id); err != nil {
+		return err
+	}
 	if p.Clients[id] != nil {
 		return fmt.Errorf("client %s is there twice; give each an id of its own", id)
 	}

@@ -153,6 +153,11 @@ func (c *client) terms() ticket.Terms { return ticket.Terms{Public: c.Public, Re
 // uses reports whether the client may log in with the account.
 func (c *client) uses(acc *account) bool { return slices.Contains(c.accounts, acc) }
 
+// hears reports whether the client may be told of the user: its accounts may be others since the login.
+func (c *client) hears(u ticket.Identity) bool {
+	return slices.ContainsFunc(c.accounts, func(acc *account) bool { return acc.appID == u.AppID })
+}
+
 // isOrigin reports whether origin is one that the client returns to.
 func (c *client) isOrigin(origin string) bool {
 	return slices.ContainsFunc(c.patterns, func(p returnPattern) bool { return p.origin == origin })

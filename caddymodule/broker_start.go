@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -153,8 +154,13 @@ func (b *Broker) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	if !allowed(w, r, http.MethodGet) {
 		return
 	}
-	q, ok := onlyOnes(original(r).URL.RawQuery, "appid", "redirect_uri", "response_type", "scope", "state")
+	q, ok := onlyOnes(original(r).URL.RawQuery, "appid", "redirect_uri", "response_type", "scope", "state", wechat.ForcePopup, wechat.ForceSnapShot)
 	e := &errand{Way: wayCode, Client: q["appid"], To: q["redirect_uri"], State: q["state"]}
+	for _, name := range []string{wechat.ForcePopup, wechat.ForceSnapShot} {
+		if q[name] == "true" || q[name] == "1" {
+			e.Force = append(e.Force, name)
+		}
+	}
 	if acc := b.accountOf(q["appid"]); acc != nil {
 		e.Way, e.Client, e.Account = wayPass, "", acc.name
 	} else if c := b.clients[q["appid"]]; c == nil || len(c.accounts) == 0 {
@@ -168,7 +174,7 @@ func (b *Broker) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	case !ok:
 		b.refuse(w, r, e, errOddState)
 	default:
-		b.startWith(w, r, e, q["scope"])
+		b.startWith(w, r, e, cmp.Or(q["scope"], wechat.ScopeBase)) // GetWeixinCode's callers often name none
 	}
 }
 

@@ -106,7 +106,7 @@ func (b *Broker) askFor(r *http.Request, a arrival, acc *account) (ticket.Outcom
 		if codes.AllowFrom(ctx, from) != nil { // others came to that while this one waited
 			return ticket.Outcome{Status: ticket.StatusExpired}
 		}
-		out := acc.exchange(ctx, a.code, want{most: a.client.Scope})
+		out := acc.exchange(ctx, a.key, a.code, want{most: a.client.Scope})
 		if out.Status == ticket.StatusExpired {
 			codes.NoteJunk(ctx, from)
 		}

@@ -60,6 +60,9 @@ func (b *Broker) checkOptions() error {
 		func() error { return checkPath(b.Path) },
 		func() error {
 			return eachError(b.clientIDs(), func(id string) error {
+				if err := checkID(id); err != nil {
+					return err
+				}
 				if err := b.Clients[id].check(); err != nil {
 					return fmt.Errorf("client %s: %w", id, err)
 				}
@@ -68,6 +71,17 @@ func (b *Broker) checkOptions() error {
 		},
 		b.checkShared,
 	)
+}
+
+// clientID keeps access tokens, which begin with it, as short as WeChat's.
+var clientID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// checkID: an id stands in addresses, and before the colon of Basic.
+func checkID(id string) error {
+	if !clientID.MatchString(id) {
+		return fmt.Errorf("client id %q must be 1 to 64 letters, digits, dots, dashes and underscores", id)
+	}
+	return nil
 }
 
 func (b *Broker) checkAccounts() error {

@@ -24,7 +24,9 @@ type errand struct {
 	To      string `json:"r"` // the return address, as it was rebuilt
 	State   string `json:"s"` // the client's, handed back
 	Scope   string `json:"p"`
-	Posted  bool   `json:"f,omitempty"` // begun by a form: if another site sent it, no cookie came along
+	Posted  bool   `json:"o,omitempty"` // begun by a form: if another site sent it, no cookie came along
+
+	Force []string `json:"f,omitempty"` // what WeChat's link forces: wechat.ForcePopup and its like
 
 	client  *client
 	account *account
@@ -118,7 +120,11 @@ func (e *errand) start() string {
 	if e.Way == wayCode {
 		appID = e.client.id
 	}
-	return pathAuthorize + "?appid=" + appID + "&redirect_uri=" + url.QueryEscape(e.To) + "&response_type=code&scope=" + e.Scope + "&state=" + url.QueryEscape(e.State)
+	forced := ""
+	for _, name := range e.Force {
+		forced += "&" + name + "=true"
+	}
+	return pathAuthorize + "?appid=" + appID + "&redirect_uri=" + url.QueryEscape(e.To) + "&response_type=code&scope=" + e.Scope + "&state=" + url.QueryEscape(e.State) + forced
 }
 
 // run starts the errand: a page that asks for a press first, or that says it was tried too often, or WeChat.
@@ -207,7 +213,7 @@ func (b *Broker) begin(w http.ResponseWriter, r *http.Request, e *errand, jar lo
 	if r.Method == http.MethodPost {
 		status = http.StatusSeeOther
 	}
-	redirect(w, status, e.account.client.AuthorizeURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID))
+	redirect(w, status, e.account.way.loginURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID, e.Force...))
 }
 
 // Marks are what the buttons of our own pages say.

@@ -91,10 +91,10 @@ func (v *visit) recognise(r *http.Request) *liveSession {
 }
 
 // session returns the live session of a token, or nil. The signature is checked once; that it has not
-// ended and was not revoked, on every request.
+// ended and was not revoked, on every request. While nothing is known of revocations yet nobody is let in.
 func (o *origin) session(r *http.Request, token string) *liveSession {
-	s := o.verified(r, token)
-	if s == nil || o.site.app.gateway.revoked.Known.Has(s.ID) {
+	s, revoked := o.verified(r, token), o.site.app.gateway.revoked
+	if s == nil || !revoked.Loaded(r.Context()) || revoked.Known.Has(s.ID) {
 		return nil
 	}
 	return s

@@ -135,7 +135,7 @@ func (c *canary) addKey(key []byte) {
 }
 
 // canaryPlace is a line of a Caddyfile that holds a secret.
-var canaryPlace = regexp.MustCompile(`(?m)^\s*(?:app_secret|secret|debug_page|password)\s+([^{}\n]+|\{[^{}\n]+\})\s*$`)
+var canaryPlace = regexp.MustCompile(`(?m)^\s*(?:app_secret|secret|debug_page|password|broker\s+\S+\s+\S+)\s+([^{}\n]+|\{[^{}\n]+\})\s*$`)
 
 // readCaddyfile adds the secrets of a Caddyfile. One that stands there literally is shown by Caddy's own
 // /config/ and autosave; the contract says so, and a warning in the log.

@@ -27,7 +27,7 @@ import (
 func TestChromium(t *testing.T) {
 	chromium := needs(t, "chromium", "chromium-browser", "google-chrome")
 	node := needs(t, "node")
-	needsModule(t)
+	needsModule(t, "browser", "playwright-core")
 	w := newChromiumWorld(t)
 	d := startDriver(t, node, map[string]any{
 		"chromium":    chromium,
@@ -47,15 +47,15 @@ func TestChromium(t *testing.T) {
 	}
 }
 
-// needsModule skips a test where `npm ci` has not been run, or fails it where all tests must run.
-func needsModule(t *testing.T) {
+// needsModule skips a test where `npm ci` has not been run in the folder, or fails it where all tests must run.
+func needsModule(t *testing.T, folder, name string) {
 	t.Helper()
-	module, err := filepath.Abs("browser/node_modules/playwright-core/package.json")
+	module, err := filepath.Abs(filepath.Join(folder, "node_modules", name, "package.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(module); err != nil {
-		needs(t, "playwright-core (npm ci in integration/browser)")
+		needs(t, name+" (npm ci in integration/"+folder+")")
 	}
 }
 

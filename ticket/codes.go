@@ -20,6 +20,7 @@ const (
 	StatusDenied      Status = "denied"      // the user declined
 	StatusSnapshot    Status = "snapshot"    // a snapshot visitor: virtual ids, never an identity
 	StatusUnavailable Status = "unavailable" // WeChat did not answer, or refused for a reason of its own
+	StatusAway        Status = "away"        // the broker's store is away or full: to be tried again; in URLs it is unavailable
 )
 
 // Outcome is what one code brought.
