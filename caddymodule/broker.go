@@ -41,6 +41,7 @@ type Broker struct {
 	clients  map[string]*client // by id
 	targets  map[string]*client // by token, lower-case
 	patterns []pattern          // the longest first
+	asked    chan struct{}      // full where WeChat is asked about as many arrivals as may be at once
 	refusals *once              // a minute: the warning about a client that proves nothing
 }
 
@@ -62,6 +63,7 @@ func (b *Broker) Provision(ctx caddy.Context) (err error) {
 		return err
 	}
 	b.logger, b.address, b.ttl, b.refusals = ctx.Logger(), addressOf(ctx), time.Duration(b.TicketTTL), new(once)
+	b.asked = make(chan struct{}, maxAsked)
 	if b.ttl == 0 {
 		b.ttl = defaultTicketTTL
 	}

@@ -116,7 +116,7 @@ func (b *Broker) takeClients() error {
 			b.targets[token] = c
 		}
 	}
-	slices.SortStableFunc(b.patterns, func(p, q pattern) int { return len(q.String()) - len(p.String()) })
+	slices.SortStableFunc(b.patterns, func(p, q pattern) int { return p.compare(q.returnPattern) })
 	if len(b.clients) > 0 {
 		b.app.gateway.keys.Live(refreshLife)
 		if !slices.Contains(b.app.cookieBases, brokerCookie) {
@@ -148,11 +148,6 @@ func (c *client) uses(acc *account) bool { return slices.Contains(c.accounts, ac
 // hears reports whether the client may be told of the user: its accounts may be others since the login.
 func (c *client) hears(u ticket.Identity) bool {
 	return slices.ContainsFunc(c.accounts, func(acc *account) bool { return acc.appID == u.AppID })
-}
-
-// takes reports whether one of the client's patterns takes the address.
-func (c *client) takes(a returnAddress) bool {
-	return slices.ContainsFunc(c.patterns, func(p returnPattern) bool { return p.matches(a) })
 }
 
 // isOrigin reports whether origin is one that the client returns to.

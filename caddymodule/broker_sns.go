@@ -303,7 +303,7 @@ func (b *Broker) snsAccess(ctx context.Context, q url.Values) (*client, snsToken
 	id, _, _ := strings.Cut(sealed, ".")
 	name, err := hex.DecodeString(id)
 	c := b.clients[string(name)]
-	if err != nil || c == nil {
+	if err != nil || c == nil || c.Public {
 		return nil, snsToken{}, refusal(40001)
 	}
 	access, err := b.openSNS(ctx, c, "access", sealed)

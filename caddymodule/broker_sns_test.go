@@ -79,6 +79,7 @@ func snsLogin(t *testing.T, b *Broker) snsReply {
 func (r snsReply) userInfo() string {
 	return "/sns/userinfo?access_token=" + r.AccessToken + "&openid=" + r.OpenID
 }
+
 func (r snsReply) refresh() string {
 	return "/sns/oauth2/refresh_token?appid=shop&grant_type=refresh_token&refresh_token=" + r.RefreshToken
 }

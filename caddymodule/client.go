@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -178,6 +177,10 @@ func checkReturnTo(pattern string) error {
 		return fmt.Errorf("return_to %q has a wildcard in its host; name each host", pattern)
 	case u.Host == "" || !isHost(asciiHost(u)):
 		return fmt.Errorf("return_to %q has no host name; write: return_to https://shop.example.org/*", pattern)
+	case !isOneOrigin(joinOrigin(u.Scheme, asciiHost(u), u.Port())):
+		return fmt.Errorf("return_to %q: no browser writes such a host or port, so that no address matches; write it as browsers do", pattern)
+	case hasDotSegment(u.EscapedPath()):
+		return fmt.Errorf("return_to %q has a dot segment or a control character, so that no address matches; write its path without", pattern)
 	case strings.Contains(strings.TrimSuffix(u.Path, "*"), "*"):
 		return fmt.Errorf("return_to %q: only the end of the path may be *", pattern)
 	case strings.ContainsAny(pattern, "?#"):
@@ -204,7 +207,7 @@ func normalReturnTo(pattern string) string {
 	if port == defaultPort(u.Scheme) {
 		port = ""
 	}
-	return joinOrigin(u.Scheme, asciiHost(u), port) + cmp.Or(u.EscapedPath(), "/")
+	return joinOrigin(u.Scheme, asciiHost(u), port) + onePath(u.EscapedPath())
 }
 
 // checkTarget checks a request target of wxauth V1, whose address may have a query.

@@ -24,6 +24,7 @@ type errand struct {
 	To      string `json:"r"` // the return address, as it was rebuilt
 	State   string `json:"s"` // the client's, handed back
 	Scope   string `json:"p"`
+	Posted  bool   `json:"o,omitempty"` // begun by a form: if another site sent it, no cookie came along
 
 	Force []string `json:"f,omitempty"` // what WeChat's link forces: wechat.ForcePopup and its like
 
@@ -48,7 +49,7 @@ var appendedNames = map[string][]string{
 
 var (
 	errNoClient   = errors.New("no client has it")
-	errNotClients = errors.New("it is another client's")
+	errNotClients = errors.New("it is another client's, whose return_to says more")
 	errNotPassing = errors.New("its client has no pass_code")
 	errAccount    = errors.New("its client may not use this account; see its option account")
 	errPublic     = errors.New("a public client has no secret, and this interface needs one")
@@ -76,8 +77,10 @@ func (b *Broker) check(e *errand) error {
 	switch c := e.client; {
 	case owner == nil || c == nil:
 		return errNoClient
-	case owner != c && !c.takes(e.address):
+	case owner != c: // even where a wider pattern of c's takes it, too
 		return errNotClients
+	case c.FragmentAppend && e.address.hasNameBehind(appendedNames[e.Way]):
+		return errAppendedNames
 	case e.account == nil || !c.uses(e.account):
 		return errAccount
 	case e.Way == wayPass && !c.PassCode:
@@ -96,7 +99,7 @@ func (b *Broker) check(e *errand) error {
 // ticket behind it would sign the user in as somebody else.
 func isRawState(state string) bool {
 	return !strings.ContainsFunc(state, func(r rune) bool { return r < ' ' || r == 0x7f || strings.ContainsRune(`#\`, r) }) &&
-		!hasName("state&"+state, []string{nameTicket, nameError, nameCode, nameOpenID})
+		!hasName("state="+state, []string{nameTicket, nameError, nameCode, nameOpenID})
 }
 
 // back returns where the user goes back to: with what is brought, the state, and more behind it.
@@ -128,20 +131,27 @@ func (e *errand) start() string {
 // run starts the errand: a page that asks for a press first, or that says it was tried too often, or WeChat.
 func (b *Broker) run(w http.ResponseWriter, r *http.Request, e *errand, restarts int) {
 	jar := b.jar(r, e.account)
-	retry, pressed := b.hasMark(r, jar, e, "retry"), restarts > 0 || b.hasMark(r, jar, e, "pressed")
 	kept := jar.open(r.Context())
+	mark, held := b.markOf(r, jar, e, kept)
 	switch {
-	case e.client.Ask && e.Scope == wechat.ScopeUserInfo && !pressed && !retry:
-		page{Name: "login", Status: http.StatusOK, Action: b.marked(r, jar, e, "pressed")}.
+	case mark != "" && !held:
+		failWith(b.logger, w, r, zapcore.WarnLevel, "a button's cookie is gone", // or another browser's button was passed on
+			page{Name: "cookies", Status: http.StatusBadRequest, Code: codeParameter, Action: e.start()}, zap.String("client", e.Client))
+	case e.client.Ask && e.Scope == wechat.ScopeUserInfo && mark == "": // after a restart as well: a link may lead to one
+		page{Name: "login", Status: http.StatusOK, Action: b.marked(w, r, jar, e, kept, markPressed)}.
 			logged(b.logger, zapcore.InfoLevel, "asking for a press before a profile is asked for", zap.String("client", e.Client)).write(w, r)
-	case !retry && b.starts(r, e, kept) >= maxAttempts:
-		failWith(b.logger, w, r, zapcore.WarnLevel, "too many attempts: a client's logins begin, and no ticket of theirs is redeemed", page{
-			Name: "attempts", Status: http.StatusTooManyRequests, Code: codeParameter,
-			Action: b.marked(r, jar, e, "retry"), RetryAfter: int(attemptWindow / time.Second),
-		}, zap.String("client", e.Client))
+	case mark != markRetry && b.starts(r, e, kept) >= maxAttempts:
+		b.tooManyStarts(w, r, jar, e, kept)
 	default:
 		b.begin(w, r, e, jar, kept, restarts)
 	}
+}
+
+func (b *Broker) tooManyStarts(w http.ResponseWriter, r *http.Request, jar loginJar, e *errand, kept []loginCookie) {
+	failWith(b.logger, w, r, zapcore.WarnLevel, "too many attempts: a client's logins begin, and no ticket of theirs is redeemed", page{
+		Name: "attempts", Status: http.StatusTooManyRequests, Code: codeParameter,
+		Action: b.marked(w, r, jar, e, kept, markRetry), RetryAfter: int(attemptWindow / time.Second),
+	}, zap.String("client", e.Client))
 }
 
 // jar is the broker's login cookies that the request carries.
@@ -180,6 +190,7 @@ func (b *Broker) begin(w http.ResponseWriter, r *http.Request, e *errand, jar lo
 		ID: ticket.NewLoginID(), Account: e.Account, Origin: jar.origin, Scope: e.Scope, Started: now().Unix(),
 		Restarts: restarts, Client: e.Client, Way: e.Way,
 	}
+	e.Posted = r.Method == http.MethodPost
 	if len(e.To)+len(e.State) <= maxSealedErrand {
 		login.Return, login.State = e.To, e.State
 	}
@@ -206,28 +217,47 @@ func (b *Broker) begin(w http.ResponseWriter, r *http.Request, e *errand, jar lo
 	redirect(w, status, e.account.way.loginURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID, e.Force...))
 }
 
-// marked returns the errand's start with a mark that only a page of ours has: no loop and no link finds it.
-func (b *Broker) marked(r *http.Request, jar loginJar, e *errand, mark string) string {
-	at := now().UTC().Format(time.RFC3339)
-	sealed, err := b.app.gateway.keys.Seal(r.Context(), b.markPurpose(jar, e, mark), []byte(at))
-	if err != nil {
+// Marks are what the buttons of our own pages say.
+const (
+	markPressed = "pressed" // the person wants to log in
+	markRetry   = "retry"   // once more, after too many attempts
+)
+
+// marked returns the errand's start with a mark that only a page of ours has, in this browser alone: no loop and
+// no link finds it. A cookie beside the login cookies goes with it.
+func (b *Broker) marked(w http.ResponseWriter, r *http.Request, jar loginJar, e *errand, kept []loginCookie, mark string) string {
+	p := ticket.Pending{ID: ticket.NewLoginID(), Return: []byte(mark), Started: now().Unix()}
+	i := slices.IndexFunc(kept, func(c loginCookie) bool {
+		return string(c.Return) == mark && now().Sub(time.Unix(c.Started, 0)) < ticket.LoginLife/2
+	})
+	var err error
+	if i >= 0 {
+		p = kept[i].Pending
+	} else {
+		err = jar.keep(r.Context(), w, kept, p)
+	}
+	plain, err2 := json.Marshal(p)
+	sealed, err3 := b.app.gateway.keys.Seal(r.Context(), b.markPurpose(jar, e, mark), plain)
+	if errors.Join(err, err2, err3) != nil {
 		return e.start()
 	}
 	return e.start() + "&" + mark + "=" + sealed
 }
 
-// hasMark reports whether r comes from the button that marked made, not long ago.
-func (b *Broker) hasMark(r *http.Request, jar loginJar, e *errand, mark string) bool {
-	sealed := original(r).URL.Query().Get(mark)
-	if sealed == "" {
-		return false
+// markOf returns the mark with which r comes from a button that marked made, not long ago, and whether this
+// browser holds its cookie.
+func (b *Broker) markOf(r *http.Request, jar loginJar, e *errand, kept []loginCookie) (mark string, held bool) {
+	q := original(r).URL.Query()
+	for _, mark := range []string{markPressed, markRetry} {
+		plain, err := b.app.gateway.keys.Open(r.Context(), b.markPurpose(jar, e, mark), q.Get(mark))
+		var p ticket.Pending
+		if err != nil || json.Unmarshal(plain, &p) != nil || p.ExpiredAt(now()) {
+			continue
+		}
+		mine, ok := pendingOf(kept, p.ID)
+		return mark, ok && string(mine.Return) == mark
 	}
-	plain, err := b.app.gateway.keys.Open(r.Context(), b.markPurpose(jar, e, mark), sealed)
-	if err != nil {
-		return false
-	}
-	at, err := time.Parse(time.RFC3339, string(plain))
-	return err == nil && now().Sub(at) < ticket.LoginLife
+	return "", false
 }
 
 func (b *Broker) markPurpose(jar loginJar, e *errand, mark string) string {
