@@ -24,7 +24,7 @@ func TestDocumentedPHP(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "login.php"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	socket := startPHP(t, "env[SHOP_SECRET] = "+documentedSecret, "php_admin_value[openssl.cafile] = "+g.root())
+	socket := startPHP(t, "SHOP_SECRET="+documentedSecret, "SSL_CERT_FILE="+g.root())
 	w := documentedWorldOf(t, g, "docs/wxauth.md", "The Caddyfile", "shop.example.org {\n root "+root+"\n respond /other \"welcome back\"\n php_fastcgi unix/"+socket+"\n}\n", documentedHome, "respond home")
 	b := w.browser(w.sim, wechattest.BrowserOptions{User: "lina"})
 	var said struct{ OpenID string }
