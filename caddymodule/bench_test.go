@@ -223,6 +223,18 @@ func BenchmarkHandler(b *testing.B) {
 			req.serve(b, a, w, done)
 		}
 	})
+	b.Run("login start", func(b *testing.B) {
+		a, _ := warm(b)
+		req := newBenchRequest(b, "")
+		b.ReportAllocs()
+		for b.Loop() {
+			w := httptest.ResponseRecorder{HeaderMap: http.Header{}}
+			req.serve(b, a, &w, done)
+			if w.Code != http.StatusFound {
+				b.Fatal(w.Code)
+			}
+		}
+	})
 	b.Run("anonymous on a public path", func(b *testing.B) {
 		a, _ := warm(b)
 		a.Public = caddyhttp.MatchPath{"/member/*"}
