@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,6 +21,7 @@ type callback struct {
 	login ticket.Login
 	code  string // from WeChat
 	tkt   string // from a broker
+	word  string // error=… from another gateway's broker
 }
 
 // serveCallback is GET <path>/callback: it ends a login. Only the browser that holds the login's cookie
@@ -48,15 +50,18 @@ func (a *Auth) serveCallback(w http.ResponseWriter, r *http.Request, v *visit) {
 	}
 	out, err := v.outcome(r.Context(), cb)
 	if err == nil {
+		err = v.site.app.gateway.ready(r.Context())
+	}
+	if err == nil {
 		pending.Ended = now().Unix()
 		v.noteEnd(r.Context(), pending.ID, out)
 		err = v.keep(w, r, without(others, pending.ID), pending)
 	}
 	if err != nil {
-		v.cannot(w, r, string(pending.Return), err)
+		v.cannot(w, r, string(pending.Return), cb.login.Scope, err)
 		return
 	}
-	a.end(w, r, v, cb.login.Scope, pending, out)
+	a.end(w, r, v, cb.login, pending, out)
 }
 
 // isEarlyData reports whether r came before its handshake ended: such a request can be replayed, so it
@@ -67,7 +72,7 @@ func isEarlyData(r *http.Request) bool {
 
 // readCallback reads what must be right about a callback whoever brings it, or says what is wrong.
 func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
-	q, ok := singles(original(r).URL.RawQuery, "login", "state", "code", "ticket")
+	q, ok := singles(original(r).URL.RawQuery, "login", "state", "code", "ticket", "error")
 	if !ok || q["login"] == "" {
 		return cb, "malformed"
 	}
@@ -78,7 +83,7 @@ func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
 	if login.Client != "" || login.Origin != v.origin.name || login.Account != v.site.account.name || ticket.LoginID(q["state"]) != login.ID {
 		return cb, "foreign"
 	}
-	return callback{login, q["code"], q["ticket"]}, ""
+	return callback{login, q["code"], q["ticket"], q["error"]}, ""
 }
 
 // singles returns the named parameters of a query, or false where one stands there twice or cannot be
@@ -108,8 +113,12 @@ func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error
 	switch {
 	case cb.login.ExpiredAt(now()):
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+	case cb.login.Outcome == ticket.StatusAway:
+		return ticket.Outcome{}, fmt.Errorf("%w (its ref: %s)", errBrokerAway, cb.login.Ref)
 	case cb.login.Outcome != "":
 		return ticket.Outcome{Status: cb.login.Outcome, Errcode: cb.login.Errcode, Ref: cb.login.Ref}, nil
+	case v.site.account.broker != "":
+		return v.remoteOutcome(ctx, cb)
 	case cb.tkt != "":
 		return v.redeem(ctx, cb)
 	case cb.code == "":
@@ -120,27 +129,33 @@ func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error
 	return v.site.app.exchange(ctx, v.site.account, cb.login.ID, cb.code, want{scope: cb.login.Scope})
 }
 
+// errBrokerAway is the broker's store, not this site's.
+var errBrokerAway = errors.New("the broker's store is away or full")
+
+// statusLost is a ticket that is not there: spent by nobody, perhaps gone with the store's memory.
+const statusLost ticket.Status = "lost"
+
 func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error) {
 	owner := ticket.Owner{Account: v.site.account.name, Origin: v.origin.name, Login: cb.login.ID}
 	voucher, err := v.site.app.gateway.tickets.Redeem(ctx, cb.tkt, owner)
 	if errors.Is(err, ticket.ErrNotFound) {
-		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+		return ticket.Outcome{Status: statusLost}, nil
 	}
 	return ticket.Outcome{Status: ticket.StatusOK, Identity: &voucher.Identity, At: voucher.At}, err
 }
 
-// exchange asks WeChat about the login's code, once, whoever asks how often.
+// exchange asks about the login's code, or another gateway's ticket, once, whoever asks how often.
 func (a *App) exchange(ctx context.Context, acc *account, login, code string, wanted want) (ticket.Outcome, error) {
 	if !isCode(code) {
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
 	}
 	return a.gateway.codes.Once(ctx, acc.name, code, login, func(ctx context.Context) ticket.Outcome {
-		return acc.exchange(ctx, code, wanted)
+		return acc.exchange(ctx, login, code, wanted)
 	})
 }
 
-// end answers the browser that began the login.
-func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, scope string, pending ticket.Pending, out ticket.Outcome) {
+// end answers the browser that began the login. One whose ticket was lost begins anew by itself, once.
+func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, login ticket.Login, pending ticket.Pending, out ticket.Outcome) {
 	to := string(pending.Return)
 	switch {
 	case out.Status == ticket.StatusOK:
@@ -148,9 +163,11 @@ func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, scope strin
 	case v.session != nil:
 		v.origin.go303(w, to)
 	case out.Status == ticket.StatusSnapshot:
-		a.endSnapshot(w, r, v, to, a.Snapshot)
+		a.endSnapshot(w, r, v, to, a.snapshotMode(v.site.account.broker == ""))
+	case out.Status == statusLost && login.Restarts == 0:
+		a.beginFromPage(w, r, v, loginWish{to: to, scope: login.Scope, pressed: true, restarts: 1})
 	default:
-		v.endPage(w, r, v.site.loginURL(to, scope), out)
+		v.endPage(w, r, v.site.loginURL(to, login.Scope), out)
 	}
 }
 
@@ -194,7 +211,7 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 	}
 	out, err := v.outcomeForStranger(r.Context(), cb)
 	if err != nil {
-		v.cannot(w, r, to, err)
+		v.cannot(w, r, to, cb.login.Scope, err)
 		return
 	}
 	snapshot := out.Status == ticket.StatusSnapshot
@@ -207,30 +224,29 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 		v.endPage(w, r, v.site.loginURL(to, cb.login.Scope), out)
 	case cb.login.Restarts == 0 && (left || !snapshot):
 		a.beginFromPage(w, r, v, loginWish{to: to, scope: cb.login.Scope, pressed: true, restarts: 1})
-	case snapshot && a.Snapshot == snapshotGuest:
-		a.endSnapshot(w, r, v, to, snapshotPage) // a guest's cookie would not come back either
 	case snapshot:
-		a.endSnapshot(w, r, v, to, a.Snapshot)
+		a.endSnapshot(w, r, v, to, a.snapshotMode(false)) // a guest's cookie would not come back either
 	default:
 		v.cookiesOff(w, r, v.site.loginURL(to, cb.login.Scope))
 	}
 }
 
-// noteEnd notes that the login came back with what WeChat says alone: strangers must not fill the store.
+// noteEnd notes that the login came back with what WeChat says alone, or a broker about a ticket: strangers
+// must not fill the store.
 // A snapshot that is left drops its cookies and enters its last address, the callback's, again: that it was
 // here before is how it is told.
 func (v *visit) noteEnd(ctx context.Context, login string, out ticket.Outcome) {
-	switch out.Status {
-	case ticket.StatusOK:
+	switch {
+	case out.Status == ticket.StatusOK:
 		v.site.app.gateway.codes.NoteEnd(ctx, login, attemptWindow)
-	case ticket.StatusSnapshot:
+	case out.Status == ticket.StatusSnapshot && v.site.account.broker == "":
 		v.site.app.gateway.codes.NoteEnd(ctx, login, ticket.LoginLife)
 	}
 }
 
 // outcomeForStranger is what may be told about a login without its cookie. StatusOK says nothing about it.
 func (v *visit) outcomeForStranger(ctx context.Context, cb callback) (ticket.Outcome, error) {
-	asks := cb.tkt == ""
+	asks := cb.tkt == "" && v.site.account.broker == ""
 	if asks && cb.code != "" && cb.login.Outcome == "" {
 		var err error
 		if asks, err = v.site.app.gateway.codes.Stranger(ctx, cb.login.Account, cb.code, cb.login.ID); err != nil {
@@ -250,6 +266,15 @@ func (v *visit) cookiesOff(w http.ResponseWriter, r *http.Request, action string
 		zap.String("reason", "the browser keeps no cookies"))
 }
 
+// snapshotMode is the option snapshot, less guest where there must be none: anybody can write another
+// gateway's word `error=snapshot`, and a guest reads what needs a login.
+func (a *Auth) snapshotMode(guests bool) string {
+	if a.Snapshot == snapshotGuest && !guests {
+		return snapshotPage
+	}
+	return a.Snapshot
+}
+
 // endSnapshot answers a snapshot visitor: their ids are virtual and their page cannot be tapped.
 func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to, mode string) {
 	switch mode {
@@ -258,7 +283,7 @@ func (a *Auth) endSnapshot(w http.ResponseWriter, r *http.Request, v *visit, to,
 	case snapshotGuest:
 		token, err := v.origin.sessions.SignGuest(r.Context())
 		if err != nil {
-			v.cannot(w, r, to, err)
+			v.cannot(w, r, to, "", err)
 			return
 		}
 		v.origin.cookies.set(w, v.origin.cookies.guest, token, ticket.GuestLife)
@@ -285,7 +310,7 @@ func (v *visit) signIn(w http.ResponseWriter, r *http.Request, pending ticket.Pe
 	}
 	token, s, err := o.sessions.Sign(r.Context(), s)
 	if err != nil {
-		v.cannot(w, r, to, err)
+		v.cannot(w, r, to, s.Scope, err)
 		return
 	}
 	if old != nil && old.ID != s.ID {

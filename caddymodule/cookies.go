@@ -117,11 +117,13 @@ func isCookieOf(base, name string) bool {
 
 // hideCookies removes the cookies of the gateway's sites from what the upstream sees, those of another
 // site on the same host too. All others stay byte for byte and in their order.
-func (a *App) hideCookies(h http.Header) {
+func (a *App) hideCookies(h http.Header) { hideCookies(h, a.cookieBases) }
+
+func hideCookies(h http.Header, bases []string) {
 	lines := h["Cookie"]
 	kept := lines[:0]
 	for _, line := range lines {
-		if line = a.hideIn(line); line != "" {
+		if line = hideIn(line, bases); line != "" {
 			kept = append(kept, line)
 		}
 	}
@@ -132,9 +134,9 @@ func (a *App) hideCookies(h http.Header) {
 	h["Cookie"] = kept
 }
 
-// hideIn returns line without the gateway's cookies. It allocates only where others stand on both sides of one.
-func (a *App) hideIn(line string) string {
-	if !slices.ContainsFunc(a.cookieBases, func(base string) bool { return strings.Contains(line, base) }) {
+// hideIn returns line without the cookies of those bases. It allocates only where others stand on both sides of one.
+func hideIn(line string, bases []string) string {
+	if !slices.ContainsFunc(bases, func(base string) bool { return strings.Contains(line, base) }) {
 		return line
 	}
 	kept, begin := make([]string, 0, 4), 0
@@ -144,7 +146,7 @@ func (a *App) hideIn(line string) string {
 			end = at + i
 		}
 		name, _, _ := strings.Cut(line[at:end], "=")
-		if a.isOwnCookie(trimSpace(name)) {
+		if isCookieOfAny(bases, trimSpace(name)) {
 			if at > begin {
 				kept = append(kept, line[begin:at-1])
 			}
@@ -161,14 +163,11 @@ func (a *App) hideIn(line string) string {
 	return strings.TrimPrefix(strings.Join(kept, ";"), " ")
 }
 
-func (a *App) isOwnCookie(name string) bool {
-	for _, base := range a.cookieBases {
-		if isCookieOf(base, name) {
-			return true
-		}
-	}
-	return false
+func isCookieOfAny(bases []string, name string) bool {
+	return slices.ContainsFunc(bases, func(base string) bool { return isCookieOf(base, name) })
 }
+
+func isBrokerCookie(name string) bool { return isCookieOf(brokerCookie, name) }
 
 // trimSpace removes what may stand around a cookie's name and value: strings.Trim's work at a third of its time.
 func trimSpace(s string) string {

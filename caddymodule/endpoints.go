@@ -206,7 +206,7 @@ func (a *Auth) serveBye(w http.ResponseWriter, r *http.Request, _ *visit) {
 // serveJWKS is GET <path>/jwks.json: the public keys of the session tokens.
 func (a *Auth) serveJWKS(w http.ResponseWriter, r *http.Request, v *visit) {
 	if err := a.site.app.gateway.keys.MakeSigning(r.Context()); err != nil {
-		v.cannot(w, r, "/", err)
+		v.cannot(w, r, "/", "", err)
 		return
 	}
 	h := w.Header()

@@ -25,7 +25,8 @@ type gateway struct {
 	cache    *sessionCache
 	logger   *slog.Logger
 
-	revokedKey string // in revokedPool
+	revokedKey string              // in revokedPool
+	former     *ticket.Revocations // in Caddy's storage, where the store keeps the present ones; else nil
 }
 
 // revokedPool keeps what is known of revocations over reloads, by storage: a session that ended while a
@@ -38,14 +39,15 @@ func (pooledRevoked) Destruct() error { return nil }
 
 func newGateway(ctx caddy.Context, a *App) (*gateway, error) {
 	g := &gateway{logger: ctx.Slogger()}
-	store, err := loadStore(ctx, a)
+	provider, err := loadStore(ctx, a)
 	if err != nil {
 		return g, err
 	}
+	store := provider.TicketStore()
 	if g.keys, err = newKeyring(ctx, a.SessionKey, g.logger); err != nil {
 		return g, err
 	}
-	if err := g.openRevocations(ctx); err != nil {
+	if err := g.openRevocations(ctx, provider); err != nil {
 		return g, err
 	}
 	if g.cache, err = newSessionCache(a.Cache); err != nil {
@@ -57,7 +59,7 @@ func newGateway(ctx caddy.Context, a *App) (*gateway, error) {
 }
 
 // loadStore returns the store the configuration names, or the one in memory.
-func loadStore(ctx caddy.Context, a *App) (ticket.Store, error) {
+func loadStore(ctx caddy.Context, a *App) (StoreProvider, error) {
 	if a.StoreRaw == nil {
 		a.StoreRaw = json.RawMessage(`{"store":"memory"}`)
 	}
@@ -69,7 +71,7 @@ func loadStore(ctx caddy.Context, a *App) (ticket.Store, error) {
 	if !ok {
 		return nil, fmt.Errorf("module %T is not a store", mod)
 	}
-	return provider.TicketStore(), nil
+	return provider, nil
 }
 
 func newKeyring(ctx caddy.Context, cfg *SessionKey, logger *slog.Logger) (*ticket.Keyring, error) {
@@ -119,13 +121,34 @@ func (cfg *SessionKey) apply(keys *ticket.Keyring) error {
 	return nil
 }
 
-func (g *gateway) openRevocations(ctx caddy.Context) error {
-	key := storageKey(ctx.Storage())
+func (g *gateway) openRevocations(ctx caddy.Context, provider StoreProvider) error {
+	keeper, shared := provider.(RevocationKeeper)
+	storage, key := ticket.RevocationStorage(ctx.Storage()), storageKey(ctx.Storage())
+	if shared {
+		storage, key = keeper.Revocations()
+	}
 	known, _ := revokedPool.LoadOrStore(key, pooledRevoked{new(ticket.Revoked)})
 	g.revokedKey = key
-	g.revoked = &ticket.Revocations{Storage: ctx.Storage(), Known: known.(pooledRevoked).Revoked}
-	if err := g.revoked.Load(ctx); err != nil {
+	g.revoked = &ticket.Revocations{Storage: storage, Known: known.(pooledRevoked).Revoked}
+	here := g.revoked
+	if shared {
+		here = &ticket.Revocations{Storage: ctx.Storage(), Known: new(ticket.Revoked)}
+		g.former = here
+	}
+	if err := here.Load(ctx); err != nil {
 		return fmt.Errorf("ended sessions cannot be read, and would live again; see that Caddy's user may read its storage: %w", err)
+	}
+	if shared { // what was ended before there was such a store
+		g.revoked.Known.Adopt(here.Known)
+	}
+	return nil
+}
+
+// ready says that nobody can be signed in: ended sessions are not known yet, and one that is delivered again would
+// live again.
+func (g *gateway) ready(ctx context.Context) error {
+	if !g.revoked.Loaded(ctx) {
+		return errors.New("ended sessions could not be read since the start")
 	}
 	return nil
 }
@@ -162,6 +185,7 @@ func (g *gateway) maintain(ctx context.Context) {
 	keysWatch := watch{logger: g.logger, what: "keys cannot be maintained; the present ones go on signing"}
 	lookWatch := watch{logger: g.logger, what: "ended sessions cannot be read from storage or written to it; what one gateway ended goes on at the others"}
 	pruneWatch := watch{logger: g.logger, what: "old revocations cannot be removed from storage"}
+	lookWatch.report(g.firstLook(ctx))
 	for {
 		select {
 		case <-ctx.Done():
@@ -171,26 +195,42 @@ func (g *gateway) maintain(ctx context.Context) {
 		case <-look.C:
 			lookWatch.report(g.revoked.Look(ctx))
 		case <-prune.C:
-			pruneWatch.report(g.revoked.Prune(ctx))
+			pruneWatch.report(g.prune(ctx))
 		}
 	}
 }
 
-// watch logs that something began to fail, and that it works again, once each.
+// firstLook reads ended sessions where that was not done before Caddy started: nobody stays signed in until then.
+func (g *gateway) firstLook(ctx context.Context) error {
+	if g.former == nil {
+		return nil
+	}
+	return g.revoked.Look(ctx)
+}
+
+func (g *gateway) prune(ctx context.Context) error {
+	err := g.revoked.Prune(ctx)
+	if g.former != nil {
+		err = errors.Join(err, g.former.Prune(ctx))
+	}
+	return err
+}
+
+// watch logs that something fails, at once and every minute, and that it works again.
 type watch struct {
 	logger *slog.Logger
 	what   string
-	failed bool
+	said   time.Time // zero while it works
 }
 
 func (w *watch) report(err error) {
 	switch {
 	case errors.Is(err, context.Canceled):
-	case err != nil && !w.failed:
-		w.failed = true
+	case err != nil && now().Sub(w.said) >= time.Minute:
+		w.said = now()
 		w.logger.Error(w.what, "error", err)
-	case err == nil && w.failed:
-		w.failed = false
+	case err == nil && !w.said.IsZero():
+		w.said = time.Time{}
 		w.logger.Info("works again: " + w.what)
 	}
 }

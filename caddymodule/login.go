@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,10 +24,14 @@ type loginWish struct {
 	restarts int  // how often it was begun anew without its cookie
 }
 
+// attemptPatience is how long the store is asked about attempts: a store that is away must not make every login slow.
+const attemptPatience = time.Second
+
 const (
 	maxAttempts   = 3           // logins that came back within attemptWindow and led to nothing
 	attemptWindow = time.Minute //
 	maxReturnSeal = 60          // bytes of a return path that travels in the URL
+	retrySeconds  = 5           // before a login that the store failed is tried again
 )
 
 // serveLogin is GET <path>/login.
@@ -72,7 +77,7 @@ func (l loginWish) address(s *site) string {
 }
 
 // begin starts a login: it seals what must come back, keeps the rest in the browser's login cookie, and
-// sends the browser to WeChat. The server remembers nothing.
+// sends the browser to WeChat, or to the broker that leads there. The server remembers nothing.
 func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 	o, keys := v.origin, v.site.app.gateway.keys
 	kept, attempts := v.pending(r)
@@ -95,10 +100,10 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 		err = v.keep(w, r, kept, ticket.Pending{ID: login.ID, Return: []byte(wish.to), Started: login.Started})
 	}
 	if err != nil {
-		v.cannot(w, r, wish.to, err)
+		v.cannot(w, r, wish.to, wish.scope, err)
 		return
 	}
-	redirect(w, http.StatusFound, v.site.account.client.AuthorizeURL(o.redirectURI()+"?login="+sealed, wish.scope, login.ID))
+	redirect(w, http.StatusFound, v.site.account.way.loginURL(o.redirectURI()+"?login="+sealed, wish.scope, login.ID))
 }
 
 // tooManyAttempts answers instead of another trip to WeChat: the last ones led to nothing.
@@ -109,12 +114,17 @@ func (v *visit) tooManyAttempts(w http.ResponseWriter, r *http.Request, wish log
 	}, zap.String("origin", v.origin.name))
 }
 
-// cannot answers when a login cannot be begun or ended for a reason of the gateway's own.
-func (v *visit) cannot(w http.ResponseWriter, r *http.Request, to string, err error) {
-	v.site.fail(w, r, zapcore.ErrorLevel, "logins do not work", page{
+// cannot answers when a login cannot be begun or ended for a reason of the gateway's own. The page tries again by
+// itself, unless WeChat wants a person's press for what the login asks.
+func (v *visit) cannot(w http.ResponseWriter, r *http.Request, to, scope string, err error) {
+	p := page{
 		Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable,
-		Action: v.site.loginURL(to, ""), RetryAfter: 5,
-	}, zap.Error(err))
+		Action: v.site.loginURL(to, scope), RetryAfter: retrySeconds,
+	}
+	if scope == wechat.ScopeBase {
+		p.Refresh = retrySeconds
+	}
+	v.site.fail(w, r, zapcore.ErrorLevel, "logins do not work", p, zap.Error(err))
 }
 
 // pending opens the login cookies, the oldest first, and counts the attempts among them: logins whose
@@ -140,10 +150,12 @@ func (v *visit) unrecorded(r *http.Request, kept []loginCookie) (attempts int) {
 	if len(kept) < maxAttempts {
 		return 0
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), attemptPatience)
+	defer cancel()
 	newest := kept[max(0, len(kept)-keepLogins):]
 	for i := range newest {
 		c := &newest[i]
-		if c.Ended == 0 && now().Sub(time.Unix(c.Started, 0)) < attemptWindow && v.site.app.gateway.codes.CameBack(r.Context(), c.ID) {
+		if c.Ended == 0 && now().Sub(time.Unix(c.Started, 0)) < attemptWindow && v.site.app.gateway.codes.CameBack(ctx, c.ID) {
 			c.Ended = c.Started
 			attempts++
 		}

@@ -48,6 +48,9 @@ type page struct {
 
 	// RetryAfter is sent as the header of that name, in seconds, where it is above 0.
 	RetryAfter int
+
+	// Refresh is after how many seconds the browser goes to Action by itself; 0 means never.
+	Refresh int
 }
 
 // view is what the templates see. Nothing is embedded in it: they find such fields slowly.
@@ -166,6 +169,9 @@ func (p page) setHeaders(h http.Header, language string) {
 	h.Set("X-Robots-Tag", "noindex")
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+	if p.Refresh > 0 && isLocalPath(p.Action) {
+		h.Set("Refresh", strconv.Itoa(p.Refresh)+"; url="+p.Action)
 	}
 }
 

@@ -14,6 +14,13 @@ type StoreProvider interface {
 	TicketStore() ticket.Store
 }
 
+// RevocationKeeper is a StoreProvider that keeps ended sessions, too, in place of Caddy's storage.
+type RevocationKeeper interface {
+	// Revocations returns where they are kept, and a text that is the same for the same place and holds no
+	// secret. Nothing is asked before the configuration runs.
+	Revocations() (storage ticket.RevocationStorage, place string)
+}
+
 // MemoryStore keeps tickets and what else is short-lived in this process. They survive a reload.
 type MemoryStore struct {
 	// How many bytes it may take; what comes on top is turned away. Default: 64 MiB.

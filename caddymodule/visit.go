@@ -100,10 +100,10 @@ func (v *visit) recognise(r *http.Request) *liveSession {
 }
 
 // session returns the live session of a token, or nil. The signature is checked once; that it has not
-// ended and was not revoked, on every request.
+// ended and was not revoked, on every request. While nothing is known of revocations yet nobody is let in.
 func (o *origin) session(r *http.Request, token string, at time.Time) *liveSession {
-	s := o.verified(r, token, at)
-	if s == nil || o.site.app.gateway.revoked.Known.Has(s.ID) {
+	s, revoked := o.verified(r, token, at), o.site.app.gateway.revoked
+	if s == nil || !revoked.Loaded(r.Context()) || revoked.Known.Has(s.ID) {
 		return nil
 	}
 	return s

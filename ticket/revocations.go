@@ -9,7 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // RevocationStorage is where revocations are kept; Caddy's storage is one. List returns fs.ErrNotExist
@@ -18,6 +21,12 @@ type RevocationStorage interface {
 	Store(ctx context.Context, key string, value []byte) error
 	Delete(ctx context.Context, key string) error
 	List(ctx context.Context, prefix string, recursive bool) ([]string, error)
+}
+
+// Lossy is a RevocationStorage that can lose what it holds, as Redis can in a restart or a failover.
+type Lossy interface {
+	// Life returns a mark that is made when the storage holds nothing and goes when everything goes.
+	Life(ctx context.Context) (string, error)
 }
 
 // Revocations remembers the sessions that were ended before their time, in memory for every request and
@@ -30,13 +39,18 @@ type RevocationStorage interface {
 type Revocations struct {
 	Storage RevocationStorage
 	Known   *Revoked // what is known in this process; configurations that follow one another share it
+
+	first singleflight.Group // the loads of Loaded
 }
 
 // Revoked is the revocations that a process knows of. The zero value knows of none.
 type Revoked struct {
+	loaded atomic.Bool // all of the storage was known here once
+
 	mu     sync.RWMutex
 	until  map[string]revocation // by session id; guarded by mu
 	looked int64                 // when all of the storage was last known here, Unix hours; guarded by mu
+	life   string                // of a storage that is Lossy, at the last look; guarded by mu
 }
 
 type revocation struct {
@@ -51,41 +65,111 @@ const (
 	// RevocationsEvery is how often the storage is looked at for other gateways' revocations.
 	RevocationsEvery = 3 * time.Second
 
+	maxHours = 24 + 2 // that a look asks for one by one
+
 	listTries = 5 // of one list, while files go under way
+
+	firstPatience = time.Second            // how long Loaded waits for a first Load
+	firstPause    = 200 * time.Millisecond // before it is tried again
 )
 
-// Load reads every revocation. It writes nothing.
+// Load reads every revocation. It writes none.
 func (r *Revocations) Load(ctx context.Context) error {
 	hour := unixHour()
+	life, err := r.life(ctx)
+	if err != nil {
+		return err
+	}
 	files, err := r.list(ctx, revokedPath)
 	if err != nil {
 		return err
 	}
 	r.Known.remember(files...)
-	r.Known.lookedAt(hour)
+	r.Known.lookedAt(hour, life)
 	return nil
+}
+
+// Loaded reports whether the storage was read, once at least, and reads it where it was not. While that fails
+// nothing is known of ended sessions: whoever is asked to let somebody in must not.
+func (r *Revocations) Loaded(ctx context.Context) bool {
+	if r.Known.loaded.Load() {
+		return true
+	}
+	_, err, _ := r.first.Do("", func() (any, error) { return nil, r.loadSoon(ctx) })
+	return err == nil
+}
+
+func (r *Revocations) loadSoon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), firstPatience) // others wait for it, too
+	defer cancel()
+	for {
+		err := r.Load(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(firstPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// life returns the storage's mark of that name, if it may lose what it holds.
+func (r *Revocations) life(ctx context.Context) (string, error) {
+	lossy, ok := r.Storage.(Lossy)
+	if !ok {
+		return "", nil
+	}
+	life, err := lossy.Life(ctx)
+	if err != nil {
+		return "", fmt.Errorf("reading revocations from storage: %w", err)
+	}
+	return life, nil
 }
 
 // Look reads what other gateways wrote since the last look that went well: the storage may have been
 // away for hours. Clocks may differ. What could not be written here, or was written to a storage that was
-// only a stand-in for the true one, an empty folder in place of its disk, is written now.
+// only a stand-in for the true one, an empty folder in place of its disk, is written now. A storage that may
+// have lost what it held is read as a whole, and gets all back that is known here. So is one never read before.
 func (r *Revocations) Look(ctx context.Context) error {
-	hour := unixHour()
-	from := r.Known.lookFrom(hour)
-	if hour-from > 24 {
-		return r.Load(ctx)
+	err := r.look(ctx)
+	if _, lossy := r.Storage.(Lossy); lossy && err != nil {
+		r.Known.doubt()
 	}
-	mine, there := r.Known.since(from), []string(nil)
-	for h := from; h <= hour+1; h++ {
-		files, err := r.list(ctx, path.Join(revokedPath, strconv.FormatInt(h, 10)))
-		if err != nil {
-			return err
-		}
-		there = append(there, files...)
+	return err
+}
+
+func (r *Revocations) look(ctx context.Context) error {
+	hour := unixHour()
+	life, err := r.life(ctx)
+	if err != nil {
+		return err
+	}
+	from := r.Known.lookFrom(hour, life)
+	mine := r.Known.since(from)
+	there, err := r.listSince(ctx, from, hour+1)
+	if err != nil {
+		return err
 	}
 	r.Known.remember(there...)
-	r.Known.lookedAt(hour)
+	r.Known.lookedAt(hour, life)
 	return r.restore(ctx, mine, there)
+}
+
+// listSince lists the revocations made from one hour to another, or all, where those are too many to ask for each.
+func (r *Revocations) listSince(ctx context.Context, from, to int64) (files []string, err error) {
+	if to-from > maxHours {
+		return r.list(ctx, revokedPath)
+	}
+	for h := from; h <= to; h++ {
+		found, err := r.list(ctx, path.Join(revokedPath, strconv.FormatInt(h, 10)))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
+	}
+	return files, nil
 }
 
 // restore writes those of mine, until by session, that are not there.
@@ -97,7 +181,7 @@ func (r *Revocations) restore(ctx context.Context, mine map[string]int64, there 
 		delete(mine, session)
 	}
 	for session, until := range mine {
-		rev := r.Known.begin(session, time.Unix(until-1, 0))
+		rev := r.Known.again(session, until)
 		if err := r.Storage.Store(ctx, rev.file, []byte("1")); err != nil {
 			return fmt.Errorf("writing a revocation to storage: %w", err)
 		}
@@ -127,18 +211,27 @@ func (rev revocation) hour() int64 {
 
 func unixHour() int64 { return time.Now().Unix() / 3600 }
 
-func (r *Revoked) lookedAt(hour int64) {
+func (r *Revoked) lookedAt(hour int64, life string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.looked = hour
+	r.looked, r.life = hour, life
+	r.mu.Unlock()
+	r.loaded.Store(true)
 }
 
-// lookFrom returns the first hour whose revocations may not be known here at hour.
-func (r *Revoked) lookFrom(hour int64) int64 {
+// doubt notes that the storage was away: whether it lost something is to be seen.
+func (r *Revoked) doubt() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.life = ""
+}
+
+// lookFrom returns the first hour whose revocations may not be known here at hour, or not be in the storage
+// any more: 0 where that is true of all.
+func (r *Revoked) lookFrom(hour int64, life string) int64 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.looked == 0 {
-		return hour - 1
+	if life != r.life {
+		return 0
 	}
 	return min(r.looked, hour) - 1
 }
@@ -172,12 +265,32 @@ func (r *Revoked) begin(session string, until time.Time) revocation {
 	rev, ok := r.until[session]
 	// A write that failed is tried again under the hour of now: the others look there alone.
 	if !ok || !rev.stored {
-		hour := strconv.FormatInt(unixHour(), 10)
-		rev = revocation{until: max(rev.until, until.Unix()+1)}
-		rev.file = path.Join(revokedPath, hour, strconv.FormatInt(rev.until, 10)+"-"+session)
+		rev = newRevocation(session, max(rev.until, until.Unix()+1))
 		r.put(session, rev)
 	}
 	return rev
+}
+
+// again begins anew with a revocation that the storage does not have, under the hour of now as well.
+func (r *Revoked) again(session string, until int64) revocation {
+	rev := newRevocation(session, until)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.put(session, rev)
+	return rev
+}
+
+func newRevocation(session string, until int64) revocation {
+	hour := strconv.FormatInt(unixHour(), 10)
+	return revocation{until: until, file: path.Join(revokedPath, hour, strconv.FormatInt(until, 10)+"-"+session)}
+}
+
+// Adopt takes note of what other knows, as something to be written to the storage: sessions that were ended
+// while they were kept elsewhere must stay ended.
+func (r *Revoked) Adopt(other *Revoked) {
+	for session, until := range other.since(0) {
+		r.begin(session, time.Unix(until-1, 0))
+	}
 }
 
 func (r *Revoked) put(session string, rev revocation) {
