@@ -70,7 +70,7 @@ func (g *gateway) caddyfile() string {
 		b.WriteString(g.site(fmt.Sprintf("s%04d.bench.test", i), g.auth((i+1)%g.accounts)))
 	}
 	b.WriteString(g.site(emptyHost, "bench_empty") +
-		g.site(lookupHost, "bench_lookup "+g.path("tokens")) +
+		g.site(lookupHost, "bench_lookup * "+g.path("tokens")) +
 		g.site(plainHost, "") +
 		g.site(shopHost, g.auth(0)) +
 		g.site(brokerHost, "wechat_broker\n"+g.auth(0)) +

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// errNoMore ends a lane before its time: what was prepared is used up.
-var errNoMore = errors.New("nothing is left")
+// errNoMore ends a lane before its time: what was prepared is used up. Of a whole slice it says that nothing was answered.
+var errNoMore = errors.New("nothing was left to send, or nothing was answered")
 
 // drive runs each lane again and again for d.
 func drive(ctx context.Context, d time.Duration, lanes []func() error) (sample, error) {

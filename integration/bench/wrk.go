@@ -54,7 +54,7 @@ func (l *wrkLoad) prepare(ctx context.Context, d time.Duration) error {
 	if l.fresh == nil {
 		return nil
 	}
-	lines, err := l.fresh(ctx, max(connections, int(d.Seconds()*maxRate)))
+	lines, err := l.fresh(ctx, max(10*connections, int(d.Seconds()*maxRate)))
 	if err != nil {
 		return err
 	}
@@ -71,8 +71,12 @@ func (l *wrkLoad) run(ctx context.Context, d time.Duration) (sample, error) {
 
 const passPatience = 5 * time.Minute
 
-// settle sends every line once, and once again: what is remembered of them is known then.
+// settle sends every line once, and once again: what is remembered of them is known then. A few lines are all sent
+// in any slice, and of what is refused nothing is remembered.
 func (l *wrkLoad) settle(ctx context.Context) error {
+	if len(l.lines) <= connections || l.fresh != nil || l.refused {
+		return nil
+	}
 	for range 2 {
 		if _, err := l.send(ctx, passPatience, "once"); err != nil {
 			return err
@@ -126,7 +130,10 @@ func (l *wrkLoad) read(out []byte) (sample, error) {
 	if l.refused {
 		refused = requests
 	}
-	if errors > 0 || statuses != refused || requests == 0 {
+	if requests == 0 {
+		return sample{}, errNoMore
+	}
+	if errors > 0 || statuses != refused {
 		return sample{}, fmt.Errorf("%s: of %d requests %d failed, and %d were refused", l.host, requests, errors, statuses)
 	}
 	return sample{requests: requests, elapsed: micros(elapsed), p50: micros(p50), p99: micros(p99)}, nil

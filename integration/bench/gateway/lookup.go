@@ -46,7 +46,7 @@ func (*Lookup) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.bench_lookup", New: func() caddy.Module { return new(Lookup) }}
 }
 
-// parseLookup reads `bench_lookup <file>`.
+// parseLookup reads `bench_lookup * <file>`; without the star the file would be a path that is matched.
 func parseLookup(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	l := new(Lookup)
 	h.Next()
