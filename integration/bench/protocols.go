@@ -19,6 +19,7 @@ type httpLoad struct {
 	requests   []*http.Request
 	transports []http.RoundTripper
 	status     int
+	version    int // major
 }
 
 // Of HTTP/2 and HTTP/3 a few connections with several requests at a time each, as browsers have them.
@@ -29,7 +30,7 @@ const (
 
 // newHTTPLoad sends t to a host in HTTP of that major version.
 func newHTTPLoad(g *gateway, version int, host string, t traffic, status int) (*httpLoad, error) {
-	l := &httpLoad{status: status}
+	l := &httpLoad{status: status, version: version}
 	for _, line := range t.lines {
 		r, err := t.request(host, line)
 		if err != nil {
@@ -87,8 +88,8 @@ func (l *httpLoad) send(ctx context.Context, tr http.RoundTripper, r *http.Reque
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		return err
 	}
-	if resp.StatusCode != l.status {
-		return fmt.Errorf("%s: status %d, want %d", r.Host, resp.StatusCode, l.status)
+	if resp.StatusCode != l.status || resp.ProtoMajor != l.version {
+		return fmt.Errorf("%s: %s %d, want HTTP/%d and %d", r.Host, resp.Proto, resp.StatusCode, l.version, l.status)
 	}
 	return nil
 }

@@ -6,9 +6,11 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -99,20 +101,43 @@ func (l *wrkLoad) send(ctx context.Context, d time.Duration, mode string) (sampl
 	if err := cmd.Start(); err != nil {
 		return sample{}, err
 	}
-	end := func() { _ = cmd.Process.Signal(os.Interrupt) }
-	timer := time.AfterFunc(d, end)
-	defer timer.Stop()
+	said := watchWrk(cmd.Process, out, d)
+	if err := cmd.Wait(); err != nil {
+		return sample{}, fmt.Errorf("wrk: %w: %s%s", err, said, failed.String())
+	}
+	return l.read(said)
+}
+
+// watchWrk ends wrk d after it has begun, and returns what it said. It does not hear the first signal where it has
+// not got around to sleeping yet.
+func watchWrk(wrk *os.Process, out io.Reader, d time.Duration) []byte {
+	const again = 20 * time.Millisecond
+	ended := make(chan struct{})
+	end := sync.OnceFunc(func() {
+		go func() {
+			for {
+				_ = wrk.Signal(os.Interrupt)
+				select {
+				case <-ended:
+					return
+				case <-time.After(again):
+				}
+			}
+		}()
+	})
+	defer close(ended)
 	var said bytes.Buffer
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if lines.Text() == "spent" {
+		switch lines.Text() {
+		case "begun":
+			defer time.AfterFunc(d, end).Stop()
+		case "spent":
 			end()
+		default:
+			fmt.Fprintln(&said, lines.Text())
 		}
-		fmt.Fprintln(&said, lines.Text())
 	}
-	if err := cmd.Wait(); err != nil {
-		return sample{}, fmt.Errorf("wrk: %w: %s%s", err, said.String(), failed.String())
-	}
-	return l.read(said.Bytes())
+	return said.Bytes()
 }
 
 // read takes what the script says of the run.

@@ -1,7 +1,13 @@
 -- Sends a request of three parts: what stands in two files, and between them a line of a third, another each time.
 -- With "once" it stops behind the last line, else it begins anew.
 
-local head, tail, lines, at, once, spent = "", "", {}, 0, false, false
+local head, tail, lines, at, sent, once, spent = "", "", {}, 0, 0, false, false
+
+-- say tells whoever started wrk what it cannot see: it times the slice, and ends it.
+local function say(word)
+  io.write(word, "\n")
+  io.flush()
+end
 
 local function read(path)
   local f = assert(io.open(path, "rb"))
@@ -19,11 +25,14 @@ end
 
 function request()
   at = at + 1
+  sent = sent + 1
+  if sent == 2 then -- wrk has made one before, to look at it
+    say("begun")
+  end
   if at > #lines then
     if once and not spent then
       spent = true
-      io.write("spent\n") -- wrk would sleep on: whoever started it ends it
-      io.flush()
+      say("spent")
       wrk.thread:stop()
     end
     at = 1
