@@ -61,7 +61,10 @@ func run(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	b := &bench{pairs: max(1, *pairs), slices: time.Duration(*seconds * float64(time.Second))}
+	if *pairs < 1 || *seconds <= 0 {
+		return errors.New("-pairs and -seconds must be more than 0")
+	}
+	b := &bench{pairs: *pairs, slices: time.Duration(*seconds * float64(time.Second))}
 	cases, err := chosen(*only)
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-wechat/caddy-wechat/ticket"
 )
 
-// signers sign sessions as the gateway does: its secret is ours.
+// newSessions signs what the gateway takes for its own: its secret is ours.
 func newSessions(audience string) *ticket.Sessions {
 	return &ticket.Sessions{
 		Keys:   &ticket.Keyring{Algorithm: "HS256", Secrets: [][]byte{[]byte(sessionSecret)}, Rotate: sessionMax},
