@@ -21,6 +21,7 @@ usage() {
       --weixin-port <n>                  the simulated WeChat's port   (or WECHAT_DEMO_WEIXIN_PORT, default 8081)
       --host <address>                   with --test: this machine's address, as the phone reaches it
 ./xcaddy.sh test                         installs what the tests need, and runs them all
+./xcaddy.sh bench [<option>...]          measures what the gateway costs, in half an hour; see integration/bench/README.md
 ./xcaddy.sh lint                         golangci-lint
 run keeps all its files in .run/ (or WECHAT_RUN_DIR) and ends with Ctrl-C.
 USAGE
@@ -166,6 +167,7 @@ install_for_tests() {
 	has node || packages+=(nodejs)
 	has npm || packages+=(npm)
 	has python3 || packages+=(python3)
+	has wrk || packages+=(wrk)
 	if ((${#packages[@]})); then
 		apt_install "${packages[@]}"
 	fi
@@ -204,6 +206,12 @@ apt_install() {
 	${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
 }
 
+bench() {
+	need_go
+	has wrk || apt_install wrk
+	exec go run ./integration/bench "$@"
+}
+
 # golangci-lint has a module of its own: as a tool in go.mod it would bring all its dependencies along.
 lint() {
 	need_go
@@ -216,6 +224,7 @@ case $command in
 build) build ;;
 run) run "$@" ;;
 test) run_tests ;;
+bench) bench "$@" ;;
 lint) lint "$@" ;;
 -h | --help | help) usage ;;
 *)

@@ -142,17 +142,17 @@ func (a *Auth) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return nil
 	}
 	v := a.site.visit(r)
-	if failed(r) {
-		return next.ServeHTTP(w, r) // in handle_errors nobody is asked to log in
-	}
-	if a.serveOwn(w, r, v) {
+	switch {
+	case failed(r): // in handle_errors nobody is asked to log in
+	case a.serveOwn(w, r, v):
 		return nil
+	case !a.passes(r, &v):
+		a.refuse(w, r, v.kept())
+		return nil
+	case v.owesCookies(r):
+		w = v.kept().renewing(w, r)
 	}
-	if a.passes(r, v) {
-		return next.ServeHTTP(v.renewing(w, r), r)
-	}
-	a.refuse(w, r, v)
-	return nil
+	return next.ServeHTTP(w, r)
 }
 
 // passes is the line that decides whether a request goes on to the next handler.

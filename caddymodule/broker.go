@@ -34,6 +34,7 @@ type Broker struct {
 
 	app      *App
 	address  *siteAddress
+	siteKey  string // of the site it stands in, in App.sites
 	accounts map[string]*account
 	ttl      time.Duration
 	logger   *zap.Logger
@@ -63,6 +64,7 @@ func (b *Broker) Provision(ctx caddy.Context) (err error) {
 		return err
 	}
 	b.logger, b.address, b.ttl, b.refusals = ctx.Logger(), addressOf(ctx), time.Duration(b.TicketTTL), new(once)
+	b.siteKey = b.address.key()
 	b.asked = make(chan struct{}, maxAsked)
 	if b.ttl == 0 {
 		b.ttl = defaultTicketTTL
@@ -145,9 +147,9 @@ func (b *Broker) hideCookies(r *http.Request) {
 	switch {
 	case len(b.clients) == 0:
 	case b.siteHasAuth():
-		hideCookies(r.Header, isBrokerCookie)
+		hideCookies(r.Header, brokerCookies)
 	default:
-		hideCookies(r.Header, b.app.isOwnCookie)
+		b.app.hideCookies(r.Header)
 	}
 }
 
@@ -166,7 +168,7 @@ func (b *Broker) serveClients(w http.ResponseWriter, r *http.Request, at string)
 		b.serveAuthorize(w, r)
 	} else if strings.HasPrefix(at, "/sns/") {
 		b.serveSNS(w, r, at)
-	} else if a, ok := b.arrivalOf(r); ok && at == "/" {
+	} else if a, ok := b.arrivalOf(r, at); ok {
 		b.serveArrival(w, r, a)
 	} else {
 		return false
@@ -199,11 +201,11 @@ func (b *Broker) serveOwnCallback(w http.ResponseWriter, r *http.Request) bool {
 }
 
 // siteHasAuth reports whether a wechat_auth of this site answers what is not the broker's.
-func (b *Broker) siteHasAuth() bool { return b.app.sites[b.address.key()] != nil }
+func (b *Broker) siteHasAuth() bool { return b.app.sites[b.siteKey] != nil }
 
 // isOwn reports whether the login was begun by this very site.
 func (b *Broker) isOwn(r *http.Request, login ticket.Login) bool {
-	s := b.app.sites[b.address.key()]
+	s := b.app.sites[b.siteKey]
 	if s == nil || login.Client != "" {
 		return false
 	}

@@ -259,6 +259,9 @@ func (b *Broker) hasPublic() bool {
 	return false
 }
 
+// brokerCookies is the broker's name for its cookies, as hideCookies takes names.
+var brokerCookies = []string{brokerCookie}
+
 const (
 	brokerCookie      = "wechat_broker" // its login cookies are wechat_broker_login_<id>
 	defaultProfileTTL = caddy.Duration(24 * time.Hour)

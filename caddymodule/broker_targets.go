@@ -28,8 +28,8 @@ type arrival struct {
 const tokenLength = 8
 
 // arrivalOf reads GET /?code=…&state=<8 hex><free text>. Without a registered token it is the site's own.
-func (b *Broker) arrivalOf(r *http.Request) (a arrival, ok bool) {
-	if len(b.targets) == 0 || r.Method != http.MethodGet {
+func (b *Broker) arrivalOf(r *http.Request, at string) (a arrival, ok bool) {
+	if len(b.targets) == 0 || at != "/" || r.Method != http.MethodGet {
 		return a, false
 	}
 	q, err := url.ParseQuery(original(r).URL.RawQuery)

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ type liveSession struct {
 	token    string
 	audience string    // the origin it was verified for
 	values   [6]string // of the identity headers
+	present  int       // how many of them are not empty
 	openID   any       // for the placeholder, boxed once; so is the function for the others
 	provide  caddy.ReplacerFunc
 }
@@ -24,6 +26,9 @@ type liveSession struct {
 func newLiveSession(token, audience string, s ticket.Session) *liveSession {
 	live := &liveSession{Session: s, token: token, audience: audience, values: identityValues(s.Identity), openID: s.OpenID}
 	live.provide = live.placeholder
+	for _, value := range live.values {
+		live.present += min(1, len(value))
+	}
 	return live
 }
 
@@ -43,7 +48,10 @@ func newSessionCache(size int64) (*sessionCache, error) {
 	if size == 0 {
 		size = defaultCache
 	}
+	seed := maphash.MakeSeed()
 	c, err := ristretto.NewCache(&ristretto.Config[string, *liveSession]{
+		// One seeded hash instead of ristretto's two, in a third of their time: get compares the whole token.
+		KeyToHash:          func(token string) (uint64, uint64) { return maphash.String(seed, token), 0 },
 		NumCounters:        10 * max(size/2048, 1000), // ten for each entry expected, says ristretto
 		MaxCost:            size,
 		BufferItems:        64,

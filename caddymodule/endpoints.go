@@ -13,16 +13,20 @@ import (
 
 // serveOwn answers what is the gateway's own: the endpoints under the site's path, and the account's
 // verify files. It reports whether it did.
-func (a *Auth) serveOwn(w http.ResponseWriter, r *http.Request, v *visit) bool {
+func (a *Auth) serveOwn(w http.ResponseWriter, r *http.Request, v visit) bool {
 	at := original(r).URL.Path
 	if a.site.account.serveVerifyFile(w, r, at, a.site.path) {
 		return true
 	}
-	endpoint, ok := strings.CutPrefix(at, a.site.path+"/")
-	if !ok {
+	if len(at) <= len(a.site.path) || at[len(a.site.path)] != '/' || at[:len(a.site.path)] != a.site.path {
 		return false
 	}
-	serve, methods := a.endpoint(endpoint)
+	a.serveEndpoint(w, r, v.kept(), at[len(a.site.path)+1:])
+	return true
+}
+
+func (a *Auth) serveEndpoint(w http.ResponseWriter, r *http.Request, v *visit, name string) {
+	serve, methods := a.endpoint(name)
 	switch {
 	case serve == nil:
 		writeJSON(w, r, http.StatusNotFound, codeParameter, "")
@@ -32,7 +36,6 @@ func (a *Auth) serveOwn(w http.ResponseWriter, r *http.Request, v *visit) bool {
 	default:
 		serve(w, r, v)
 	}
-	return true
 }
 
 // endpoint returns what answers under the site's path, and to which methods.

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/caddy-wechat/caddy-wechat/ticket"
@@ -15,6 +16,7 @@ type identityHeaders struct {
 	token    string    // canonical, "" for none
 	families []string  // folded prefixes that are ours alone
 	tokenKey string    // folded
+	suspects [256]bool // with what a name of ours may begin, in any spelling
 }
 
 // identityNames are the endings of the headers' names.
@@ -31,7 +33,17 @@ func newIdentityHeaders(prefix, token string) *identityHeaders {
 	if token != "" {
 		h.token, h.tokenKey = http.CanonicalHeaderKey(token), fold(token)
 	}
+	for c := range h.suspects {
+		h.suspects[c] = h.mayBegin(fold(string(rune(c))))
+	}
 	return h
+}
+
+// mayBegin reports whether a name of ours may begin with a character that folds to folded: what folds to
+// nothing may stand before any.
+func (h *identityHeaders) mayBegin(folded string) bool {
+	return folded == "" || h.tokenKey != "" && strings.HasPrefix(h.tokenKey, folded) ||
+		slices.ContainsFunc(h.families, func(family string) bool { return strings.HasPrefix(family, folded) })
 }
 
 // identityValues are the headers' values, ready to send. An absent value is an absent header.
@@ -49,7 +61,7 @@ func encodeComponent(s string) string { return strings.ReplaceAll(url.QueryEscap
 // something else than a web socket: with h2c a client would go on to speak to the upstream itself.
 func (h *identityHeaders) scrub(r *http.Request) {
 	for name := range r.Header {
-		if h.claims(name) {
+		if (name == "" || h.suspects[name[0]]) && h.claims(name) { // most names are none by their first letter
 			delete(r.Header, name)
 		}
 	}
@@ -115,7 +127,7 @@ func foldedPrefix(name, prefix string) bool {
 
 // set tells the next handler who s is. Each request gets slices of its own: request_header writes into them.
 func (h *identityHeaders) set(header http.Header, s *liveSession) {
-	values := make([]string, 0, len(h.names)+1)
+	values := make([]string, 0, s.present+1)
 	add := func(name, value string) {
 		if value != "" {
 			values = append(values, value)

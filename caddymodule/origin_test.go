@@ -17,7 +17,7 @@ func testSite(hosts, origins []string, test bool) (*site, error) {
 		app:     &App{gateway: &gateway{keys: &ticket.Keyring{}}},
 		account: &account{name: "default", appID: "wx1", test: test},
 		address: &siteAddress{hosts: hosts, open: len(hosts) == 0, inSite: true},
-		exact:   map[string]bool{}, origins: map[originKey]*origin{}, path: "/_wechat", cookie: "s",
+		exact:   map[string]bool{}, path: "/_wechat", cookie: "s",
 	}
 	return s, s.takeOrigins(origins)
 }

@@ -9,16 +9,21 @@ import (
 	"go.uber.org/zap"
 )
 
-// renewing returns w, or, on a signed-in page load whose session is due or that still carries cookies of
-// ended logins, a writer that puts the new cookies on the answer.
+// owesCookies reports whether r is a signed-in page load whose session is due, or that still carries cookies
+// of ended logins.
+func (v *visit) owesCookies(r *http.Request) bool {
+	return v.session != nil && (v.due() || len(v.own.logins) > 0) && (v.answered == nil || !*v.answered) && kindOf(r) == kindPageLoad
+}
+
+func (v *visit) due() bool { return v.at.Sub(v.session.IssuedAt) > v.site.renew }
+
+// renewing returns a writer that puts the cookies that v owes on the answer.
 func (v *visit) renewing(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
-	due := v.session != nil && now().Sub(v.session.IssuedAt) > v.site.renew
-	if v.session == nil || v.answered || (!due && len(v.own.logins) == 0) || kindOf(r) != kindPageLoad {
-		return w
+	if v.answered != nil {
+		*v.answered = true
 	}
-	v.answered = true
 	cookies := v.endedLogins(r)
-	if due {
+	if v.due() {
 		cookies = append(cookies, v.renewed(r)...)
 	}
 	if len(cookies) == 0 {

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -37,12 +39,34 @@ type site struct {
 	renew    time.Duration
 	logger   *zap.Logger
 
-	mu      sync.RWMutex
-	origins map[originKey]*origin // guarded by mu
+	mu      sync.Mutex     // held while origins change
+	origins [2]originTable // of http and https
 }
 
-// originKey is a request's scheme, and its Host where that is a bare lower-case name.
-type originKey struct{ scheme, host string }
+// originTable is the origins by the Host of requests, where that is a bare lower-case name. It is copied when
+// it changes, which it does a few times in a site's life: so that reading it takes no lock.
+type originTable struct {
+	table atomic.Pointer[map[string]*origin]
+}
+
+func (t *originTable) get(host string) *origin {
+	if m := t.table.Load(); m != nil {
+		return (*m)[host]
+	}
+	return nil
+}
+
+// add adds to the table unless it is full.
+func (t *originTable) add(host string, o *origin) {
+	next := map[string]*origin{}
+	if m := t.table.Load(); m != nil {
+		next = maps.Clone(*m)
+	}
+	if len(next) < maxOrigins {
+		next[host] = o
+		t.table.Store(&next)
+	}
+}
 
 // origin is a site at one of its origins.
 type origin struct {
@@ -83,7 +107,7 @@ func (a *Auth) found(app *App, addr *siteAddress, logger *zap.Logger) (*site, er
 	s := &site{
 		app: app, account: acc, address: addr, logger: logger,
 		cookie: a.Cookie, path: a.Path,
-		exact: map[string]bool{}, origins: map[originKey]*origin{},
+		exact: map[string]bool{},
 	}
 	s.idle, s.longest, s.renew = a.times()
 	if s.cookie == "" {
@@ -179,34 +203,29 @@ func (a *Auth) agree(s *site) error {
 
 // originOf returns the site at the origin that r names, or nil where that is none of the site's.
 func (s *site) originOf(r *http.Request) *origin {
-	key := originKey{requestScheme(r), r.Host}
-	s.mu.RLock()
-	o := s.origins[key]
-	s.mu.RUnlock()
-	if o != nil {
+	secure := 0
+	scheme := requestScheme(r)
+	if scheme == "https" {
+		secure = 1
+	}
+	if o := s.origins[secure].get(r.Host); o != nil {
 		return o
 	}
 	host, port, ok := splitHost(r.Host)
-	if port == defaultPort(key.scheme) {
+	if port == defaultPort(scheme) {
 		port = ""
 	}
-	name := joinOrigin(key.scheme, host, port)
-	if !ok || !s.mine(r, name, key.scheme, host, port) {
+	name := joinOrigin(scheme, host, port)
+	if !ok || !s.mine(r, name, scheme, host, port) {
 		return nil
 	}
-	o = s.newOrigin(name, port, key.scheme == "https")
-	if key.host == host { // with a port it depends on the connection
-		s.remember(key, o)
+	o := s.newOrigin(name, port, secure == 1)
+	if r.Host == host { // with a port it depends on the connection
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.origins[secure].add(host, o)
 	}
 	return o
-}
-
-func (s *site) remember(key originKey, o *origin) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.origins) < maxOrigins {
-		s.origins[key] = o
-	}
 }
 
 // mine reports whether the origin is one of the site's: one that the option `origin` lists, else an

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -10,26 +11,28 @@ import (
 	"github.com/caddy-wechat/caddy-wechat/ticket"
 )
 
-// visit is what a site knows of one request.
+// visit is what a site knows of one request. Who only passes holds it by value, which allocates nothing (240
+// ns and 200 bytes less); whoever answers or keeps it takes a pointer by kept.
 type visit struct {
 	site     *site
 	origin   *origin      // nil where the request's host is none of the site's
 	session  *liveSession // nil for anybody unknown
 	own      ownCookies
-	answered bool // the answer carries its cookies already
+	at       time.Time
+	answered *bool // the answer carries its cookies already; nil where no other handler can have put them there
 }
+
+// kept returns v as what may be kept.
+func (v visit) kept() *visit { return &v }
 
 // visit recognises who sends r: it takes off r what a client sent under our names, and puts on who the
 // user is. Where handlers may meet one request several times (several of a site, named routes, error
 // routes), the later ones find the first one's visit.
-func (s *site) visit(r *http.Request) *visit {
-	again := len(s.auths) > 1 || s.app.named
-	var v *visit
-	if again {
-		v, _ = caddyhttp.GetVar(r.Context(), s.visitKey).(*visit)
-	}
-	if v == nil {
-		v = s.newVisit(r, again)
+func (s *site) visit(r *http.Request) (v visit) {
+	if len(s.auths) > 1 || s.app.named {
+		v = s.visitAgain(r)
+	} else {
+		v = s.newVisit(r, r.Header["Cookie"])
 	}
 	s.headers.scrub(r)
 	s.app.hideCookies(r.Header)
@@ -39,28 +42,34 @@ func (s *site) visit(r *http.Request) *visit {
 	return v
 }
 
-func (s *site) newVisit(r *http.Request, again bool) *visit {
-	v := &visit{site: s, origin: s.originOf(r)}
-	cookies := cookieLines(r, again)
+func (s *site) visitAgain(r *http.Request) visit {
+	if first, ok := caddyhttp.GetVar(r.Context(), s.visitKey).(*visit); ok {
+		return *first
+	}
+	v := s.newVisit(r, cookieLines(r))
+	v.answered = new(bool)
+	caddyhttp.SetVar(r.Context(), s.visitKey, v.kept())
+	return v
+}
+
+func (s *site) newVisit(r *http.Request, cookies []string) visit {
+	v := visit{site: s, origin: s.originOf(r)}
 	if v.origin != nil {
 		v.own = v.origin.cookies.readCookies(cookies)
-		v.session = v.recognise(r)
+		if v.own.session[0] != "" {
+			v.at = now()
+			v.session = v.recognise(r)
+		}
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		v.session.setPlaceholders(repl)
-	}
-	if again {
-		caddyhttp.SetVar(r.Context(), s.visitKey, v)
 	}
 	return v
 }
 
 // cookieLines returns r's cookies as they came. Where another site's handler may meet r as well (a named
 // route in a site), they are kept for it: this one's are hidden from then on.
-func cookieLines(r *http.Request, again bool) []string {
-	if !again {
-		return r.Header["Cookie"]
-	}
+func cookieLines(r *http.Request) []string {
 	const key = "wechat_cookies"
 	if lines, ok := caddyhttp.GetVar(r.Context(), key).([]string); ok {
 		return lines
@@ -73,14 +82,14 @@ func cookieLines(r *http.Request, again bool) []string {
 // recognise returns the session that r's cookie stands for. Two different cookies of one name mean that
 // one was tossed in by somebody else; they count only if exactly one of them is a session.
 func (v *visit) recognise(r *http.Request) *liveSession {
-	if v.own.session[0] == "" || len(v.own.more) > 0 {
+	if len(v.own.more) > 0 {
 		return nil
 	}
-	s := v.origin.session(r, v.own.session[0])
+	s := v.origin.session(r, v.own.session[0], v.at)
 	if v.own.session[1] == "" {
 		return s
 	}
-	other := v.origin.session(r, v.own.session[1])
+	other := v.origin.session(r, v.own.session[1], v.at)
 	switch {
 	case other == nil:
 		return s
@@ -92,8 +101,8 @@ func (v *visit) recognise(r *http.Request) *liveSession {
 
 // session returns the live session of a token, or nil. The signature is checked once; that it has not
 // ended and was not revoked, on every request. While nothing is known of revocations yet nobody is let in.
-func (o *origin) session(r *http.Request, token string) *liveSession {
-	s, revoked := o.verified(r, token), o.site.app.gateway.revoked
+func (o *origin) session(r *http.Request, token string, at time.Time) *liveSession {
+	s, revoked := o.verified(r, token, at), o.site.app.gateway.revoked
 	if s == nil || !revoked.Loaded(r.Context()) || revoked.Known.Has(s.ID) {
 		return nil
 	}
@@ -101,9 +110,9 @@ func (o *origin) session(r *http.Request, token string) *liveSession {
 }
 
 // verified returns the session that a token stands for, ended by a logout or not.
-func (o *origin) verified(r *http.Request, token string) *liveSession {
+func (o *origin) verified(r *http.Request, token string, at time.Time) *liveSession {
 	cache := o.site.app.gateway.cache
-	if s := cache.get(token, o.name, o.sessions.AppID, now()); s != nil {
+	if s := cache.get(token, o.name, o.sessions.AppID, at); s != nil {
 		return s
 	}
 	verified, err := o.sessions.Verify(r.Context(), token)
@@ -121,7 +130,7 @@ func (v *visit) presented(r *http.Request) (list []*liveSession) {
 		if token == "" {
 			continue
 		}
-		if s := v.origin.verified(r, token); s != nil {
+		if s := v.origin.verified(r, token, now()); s != nil {
 			list = append(list, s)
 		}
 	}

@@ -535,7 +535,7 @@ func TestNoKeyWithoutStorage(t *testing.T) {
 				if sealed, err := k.Seal(t.Context(), "login", nil); !errors.Is(err, ErrNoKey) || sealed != "" {
 					t.Fatalf("Seal: %q, %v, want ErrNoKey", sealed, err)
 				}
-				if sealed, err := k.SealLogin(t.Context(), Login{}); !errors.Is(err, ErrNoKey) || sealed != "" {
+				if sealed, err := k.SealLogin(t.Context(), Login{ID: NewLoginID()}); !errors.Is(err, ErrNoKey) || sealed != "" {
 					t.Fatalf("SealLogin: %q, %v, want ErrNoKey", sealed, err)
 				}
 			}

@@ -1,11 +1,9 @@
 package ticket
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -16,20 +14,20 @@ const LoginLife = 10 * time.Minute
 // Login is one attempt to log in, as it travels through WeChat and the broker: sealed, in the URL, under
 // 400 characters. Whoever holds it knows nothing and can change nothing.
 type Login struct {
-	ID       string `json:"i"`           // 32 hex digits; also WeChat's `state`
-	Account  string `json:"a"`           // the account's name
-	Origin   string `json:"o"`           // the site's, where the login goes back to; a client's login: the broker's
-	Path     string `json:"p"`           // of the site's endpoints
-	Scope    string `json:"s"`           // asked of WeChat
-	Started  int64  `json:"t"`           // Unix seconds
-	Restarts int    `json:"n,omitempty"` // how often it was begun anew because its cookie was gone
-	Return   string `json:"r,omitempty"` // where to go back to, only if short; for a page's button
-	Client   string `json:"c,omitempty"` // the broker's client that the login is for; none: a site
-	Way      string `json:"w,omitempty"` // how its user goes back
-	State    string `json:"z,omitempty"` // the client's, only if short
-	Outcome  Status `json:"x,omitempty"` // set by the broker when it sends the browser back
-	Errcode  int    `json:"e,omitempty"` // WeChat's, of a failure
-	Ref      string `json:"f,omitempty"` // of the broker's log line about it
+	ID       string // 32 hex digits; also WeChat's `state`
+	Account  string // the account's name
+	Origin   string // the site's, where the login goes back to; a client's login: the broker's
+	Path     string // of the site's endpoints
+	Scope    string // asked of WeChat
+	Started  int64  // Unix seconds
+	Restarts int    // how often it was begun anew because its cookie was gone
+	Return   string // where to go back to, only if short; for a page's button
+	Client   string // the broker's client that the login is for; none: a site
+	Way      string // how its user goes back
+	State    string // the client's, only if short
+	Outcome  Status // set by the broker when it sends the browser back
+	Errcode  int    // WeChat's, of a failure
+	Ref      string // of the broker's log line about it
 }
 
 // Pending is what the browser keeps of a login, sealed in its login cookie. That it comes back proves
@@ -63,14 +61,64 @@ func stale(started int64, now time.Time) bool {
 
 // SealLogin returns l as it goes into a URL.
 func (k *Keyring) SealLogin(ctx context.Context, l Login) (string, error) {
-	return k.sealJSON(ctx, "login", l)
+	id, err := hex.DecodeString(l.ID)
+	if err != nil || !IsLoginID(l.ID) {
+		return "", fmt.Errorf("sealing: %q is no login's id", l.ID)
+	}
+	return k.Seal(ctx, "login", l.append(id))
 }
 
 // OpenLogin reads what SealLogin wrote, or returns ErrSeal. It does not look at the clock.
 func (k *Keyring) OpenLogin(ctx context.Context, sealed string) (Login, error) {
-	var l Login
-	err := k.openJSON(ctx, "login", sealed, &l)
-	return l, err
+	b, err := k.Open(ctx, "login", sealed)
+	if err != nil {
+		return Login{}, err
+	}
+	return readLogin(b)
+}
+
+// append appends l behind its id: the numbers as varints, each text behind its length. JSON would take four times
+// as long, and make the address half as long again.
+func (l Login) append(b []byte) []byte {
+	b = binary.AppendVarint(b, l.Started)
+	b = binary.AppendVarint(b, int64(l.Restarts))
+	b = binary.AppendVarint(b, int64(l.Errcode))
+	for _, text := range l.texts() {
+		b = append(binary.AppendUvarint(b, uint64(len(*text))), *text...)
+	}
+	return b
+}
+
+// texts are the fields that are texts, in the order in which they are sealed.
+func (l *Login) texts() [10]*string {
+	return [...]*string{&l.Account, &l.Origin, &l.Path, &l.Scope, &l.Return, &l.Client, &l.Way, &l.State, (*string)(&l.Outcome), &l.Ref}
+}
+
+func readLogin(b []byte) (l Login, err error) {
+	if len(b) < 16 {
+		return Login{}, ErrSeal
+	}
+	l.ID, b = hex.EncodeToString(b[:16]), b[16:]
+	var numbers [3]int64
+	for i := range numbers {
+		var n int
+		if numbers[i], n = binary.Varint(b); n <= 0 {
+			return Login{}, ErrSeal
+		}
+		b = b[n:]
+	}
+	l.Started, l.Restarts, l.Errcode = numbers[0], int(numbers[1]), int(numbers[2])
+	for _, text := range l.texts() {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return Login{}, ErrSeal
+		}
+		*text, b = string(b[n:n+int(size)]), b[n+int(size):]
+	}
+	if len(b) > 0 {
+		return Login{}, ErrSeal
+	}
+	return l, nil
 }
 
 // SealPending returns p as the value of a login cookie of origin: the login's id (16 bytes), the times as
@@ -105,25 +153,4 @@ func (k *Keyring) OpenPending(ctx context.Context, origin, sealed string) (Pendi
 	}
 	p.Return = b
 	return p, nil
-}
-
-func (k *Keyring) sealJSON(ctx context.Context, purpose string, v any) (string, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // an & would take six bytes
-	if err := enc.Encode(v); err != nil {
-		return "", fmt.Errorf("sealing: %w", err)
-	}
-	return k.Seal(ctx, purpose, bytes.TrimSuffix(b.Bytes(), []byte("\n")))
-}
-
-func (k *Keyring) openJSON(ctx context.Context, purpose, sealed string, v any) error {
-	b, err := k.Open(ctx, purpose, sealed)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%w: %w", ErrSeal, err)
-	}
-	return nil
 }

@@ -25,6 +25,25 @@ func TestOpenPendingRefusesWhatIsNoPending(t *testing.T) {
 	}
 }
 
+// So is what was sealed for a login and is none: a text that ends too early, one that is too long, bytes behind it.
+func TestOpenLoginRefusesWhatIsNoLogin(t *testing.T) {
+	k := newKeyring(t, newFakeStorage(), newClock(), algHS256)
+	id := strings.Repeat("i", 16)
+	whole := id + "\x02\x00\x00" + strings.Repeat("\x01x", 10)
+	if _, err := k.OpenLogin(t.Context(), mustSeal(t, k, "login", whole)); err != nil {
+		t.Fatal(err)
+	}
+	bad := []string{whole + "x", id + "\x80", id + "\x02\x00\x00" + strings.Repeat("\xff", 11), id + "\x02\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", `{"i":"x"}`, "[]"}
+	for i := range len(whole) {
+		bad = append(bad, whole[:i])
+	}
+	for _, plain := range bad {
+		if l, err := k.OpenLogin(t.Context(), mustSeal(t, k, "login", plain)); !errors.Is(err, ErrSeal) || l != (Login{}) {
+			t.Errorf("%q: %+v, %v, want ErrSeal", plain, l, err)
+		}
+	}
+}
+
 // That a login came back is known for as long as it counts as an attempt, of that login alone.
 func TestLoginsThatCameBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -38,11 +38,11 @@ func TestSealsOfOnePurposeAreWorthNothingForAnother(t *testing.T) {
 		}
 	}
 	const ours, theirs = "https://shop.example.org", "https://blog.example.org"
-	login, err := k.SealLogin(ctx, Login{ID: "x"})
+	id := NewLoginID()
+	login, err := k.SealLogin(ctx, Login{ID: id})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := NewLoginID()
 	pending, err := k.SealPending(ctx, ours, Pending{ID: id})
 	if err != nil {
 		t.Fatal(err)
@@ -162,15 +162,6 @@ func TestSealedPendingFitsIntoACookie(t *testing.T) {
 	}
 	if got, err := k.OpenPending(t.Context(), origin, sealed); err != nil || !reflect.DeepEqual(got, p) {
 		t.Errorf("%+v, %v, want %+v", got, err, p)
-	}
-}
-
-func TestOpenLoginRefusesWhatIsNoLogin(t *testing.T) {
-	k := newKeyring(t, newFakeStorage(), newClock(), algHS256)
-	for _, plain := range []string{"", "x", "[]", `{"i":1}`, `{"t":"now"}`, `{`} {
-		if l, err := k.OpenLogin(t.Context(), mustSeal(t, k, "login", plain)); !errors.Is(err, ErrSeal) {
-			t.Errorf("%q: %+v, %v, want ErrSeal", plain, l, err)
-		}
 	}
 }
 

@@ -103,6 +103,18 @@ type sessionClaims struct {
 	HeadImgURL string `json:"headimgurl,omitempty"`
 }
 
+func (c *sessionClaims) scan(s *claimsScanner) {
+	c.registered.scan(s)
+	s.text(`,"sub":`, &c.Subject)
+	s.number(`,"auth_time":`, &c.AuthTime)
+	s.text(`,"jti":`, &c.ID)
+	s.text(`,"appid":`, &c.AppID)
+	s.text(`,"scope":`, &c.Scope)
+	s.optional(`,"unionid":`, &c.UnionID)
+	s.optional(`,"nickname":`, &c.Nickname)
+	s.optional(`,"headimgurl":`, &c.HeadImgURL)
+}
+
 func (ss *Sessions) claims(s Session) *sessionClaims {
 	return &sessionClaims{
 		registered: registered{ss.Issuer, ss.Audience, s.IssuedAt.Unix(), s.Expires.Unix()},

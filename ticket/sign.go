@@ -1,7 +1,6 @@
 package ticket
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -43,6 +42,14 @@ func date(unix int64) *jwt.NumericDate {
 type tokenClaims interface {
 	jwt.Claims
 	issued() time.Time
+	scan(*claimsScanner)
+}
+
+func (c *registered) scan(s *claimsScanner) {
+	s.text(`{"iss":`, &c.Issuer)
+	s.text(`,"aud":`, &c.Audience)
+	s.number(`,"iat":`, &c.IssuedAt)
+	s.number(`,"exp":`, &c.Expires)
 }
 
 func (k *Keyring) sign(ctx context.Context, typ string, claims jwt.Claims) (string, error) {
@@ -64,27 +71,48 @@ func (k *Keyring) sign(ctx context.Context, typ string, claims jwt.Claims) (stri
 // refused here: another header than the one our key writes (alg none, another HMAC size, a public key
 // taken for a secret, crit), a time of issue ahead of the clock, and any payload but the one we would
 // write for these claims (duplicate and case-variant names, null, odd numbers, nbf, line breaks).
+//
+// Its parser is not used: it reads the header, which is known by then, and the payload, which has one spelling,
+// as any JSON. That takes two thirds of its time, and nine tenths of its allocations.
 func (k *Keyring) verify(ctx context.Context, typ, token string, claims tokenClaims, checks ...jwt.ParserOption) error {
 	as, ok := k.signer(ctx, token)
 	if !ok || as.typ != typ {
 		return ErrToken
 	}
-	parser := jwt.NewParser(append(checks,
-		jwt.WithValidMethods([]string{as.key.method.Alg()}),
-		jwt.WithExpirationRequired(),
-		jwt.WithStrictDecoding(),
-		jwt.WithTimeFunc(k.now),
-	)...)
-	if _, err := parser.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return as.key.public, nil }); err != nil {
+	signed, payload, err := k.checkSignature(as.key, token)
+	if err != nil {
+		return err
+	}
+	if !signed || !readClaims(payload, claims) {
+		return fmt.Errorf("%w: not as we write it", ErrToken)
+	}
+	validator := jwt.NewValidator(append(checks, jwt.WithExpirationRequired(), jwt.WithTimeFunc(k.now))...)
+	if err := validator.Validate(claims); err != nil {
 		return fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	if claims.issued().After(k.now().Add(skew)) {
 		return fmt.Errorf("%w: issued in the future", ErrToken)
 	}
-	if !canonical(token, claims) {
-		return fmt.Errorf("%w: not as we write it", ErrToken)
-	}
 	return nil
+}
+
+// checkSignature returns the payload of a token that key signed. A token that is none of three segments, each in
+// its one spelling, is not signed.
+func (k *Keyring) checkSignature(key *signKey, token string) (signed bool, payload []byte, err error) {
+	dot := strings.LastIndexByte(token, '.')
+	_, encoded, ok := strings.Cut(token[:dot], ".")
+	if !ok || strings.IndexByte(encoded, '.') >= 0 {
+		return false, nil, nil
+	}
+	signature, err := base64.RawURLEncoding.Strict().DecodeString(token[dot+1:])
+	if err != nil {
+		return false, nil, nil
+	}
+	if err := key.method.Verify(token[:dot], signature, key.public); err != nil {
+		return false, nil, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	payload, err = base64.RawURLEncoding.Strict().DecodeString(encoded)
+	return err == nil, payload, nil
 }
 
 // signer tells by its first segment, before any cryptography, which key and typ a token claims.
@@ -111,16 +139,6 @@ func plausible(header string) bool {
 	}
 	var h struct{ Typ, Kid string }
 	return json.Unmarshal(b, &h) == nil && isHex(h.Kid, 8) && (h.Typ == typSession || h.Typ == typGuest)
-}
-
-func canonical(token string, claims any) bool {
-	payload := strings.Split(token, ".")[1]
-	got, err := base64.RawURLEncoding.Strict().DecodeString(payload)
-	if err != nil {
-		return false
-	}
-	want, err := json.Marshal(claims)
-	return err == nil && bytes.Equal(got, want)
 }
 
 // MakeSigning makes the key that sessions are signed with, where there is none yet.

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// The hosts of a configuration. Each is served over http and https alike; what is compared differs in its host alone.
+const (
+	plainHost   = "plain.bench.test" // reverse_proxy
+	emptyHost   = "empty.bench.test" // a handler that does nothing, reverse_proxy
+	lookupHost  = "looks.bench.test" // the look-up handler, reverse_proxy
+	redirHost   = "redir.bench.test" // redir
+	shopHost    = "shops.bench.test" // wechat_auth, reverse_proxy
+	brokerHost  = "brokr.bench.test" // the bound domain: wechat_broker, wechat_auth, reverse_proxy
+	clientsHost = "clien.bench.test" // the bound domain of an account whose broker has a client
+	returnHost  = "retrn.bench.test" // the client's
+)
+
+const (
+	appSecret     = "0123456789abcdef0123456789abcdef"
+	sessionSecret = "a-secret-of-the-benchmarks-only-0123456789"
+	clientSecret  = "a-secret-of-the-client-only"
+	clientID      = "client"
+	clientsAppID  = "wxc000000000000000"
+
+	publicPath = "/static/" // needs no login
+	memberPath = "/member/"
+	manySites  = 100 // and accounts
+)
+
+// setting is what a gateway differs in from another.
+type setting struct {
+	users    int    // who are signed in
+	cache    string // of verified sessions; empty: the default
+	sites    int    // with wechat_auth, the measured one among them
+	accounts int    // each beyond the first has a site
+}
+
+// appID is that of the account i.
+func appID(i int) string { return fmt.Sprintf("wx%016x", i) }
+
+func (g *gateway) caddyfile() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `{
+	admin off
+	http_port %d
+	https_port %d
+	default_bind 127.0.0.1
+	auto_https disable_redirects
+	local_certs
+	skip_install_trust
+	grace_period 1s
+	storage file_system %s/storage
+	log {
+		level INFO
+	}
+	wechat {
+`, g.http, g.https, g.dir)
+	if g.cache != "" {
+		fmt.Fprintf(&b, "cache %s\n", g.cache)
+	}
+	b.WriteString("session_key {\n secret {env.BENCH_SESSION_SECRET}\n}\n")
+	for i := range g.accounts {
+		b.WriteString(g.account(fmt.Sprintf("a%d", i), appID(i), "http://"+brokerHost))
+	}
+	b.WriteString(g.account("clients", clientsAppID, "https://"+clientsHost) + "}\n}\n")
+	for i := range g.sites - 1 { // before the measured ones: Caddy tries them in this order
+		b.WriteString(g.site(fmt.Sprintf("s%04d.bench.test", i), g.auth((i+1)%g.accounts)))
+	}
+	b.WriteString(g.site(emptyHost, "bench_empty") +
+		g.site(lookupHost, "bench_lookup * "+g.path("tokens")) +
+		g.site(plainHost, "") +
+		g.site(shopHost, g.auth(0)) +
+		g.site(brokerHost, "wechat_broker\n"+g.auth(0)) +
+		g.site(clientsHost, "wechat_broker clients {\n client "+clientID+" {\n secret {env.BENCH_CLIENT_SECRET}\n return_to https://"+returnHost+"/*\n scope snsapi_base\n}\n}") +
+		g.site(redirHost, "redir "+g.plainRedirect()))
+	return b.String()
+}
+
+func (g *gateway) account(name, appID, domain string) string {
+	wechat := "http://" + g.wechat
+	return "account " + name + " {\n app_id " + appID + "\n app_secret {env.BENCH_APP_SECRET}\n domain " + domain +
+		"\n test\n open_url " + wechat + "\n api_url " + wechat + "\n}\n"
+}
+
+func (g *gateway) auth(account int) string {
+	return fmt.Sprintf("wechat_auth {\n account a%d\n public %s*\n}", account, publicPath)
+}
+
+func (g *gateway) site(host, directives string) string {
+	return "http://" + host + ", https://" + host + " {\n" + directives + "\nreverse_proxy " + g.upstream + "\n}\n"
+}
+
+// plainRedirect is as long as what starts a login.
+func (g *gateway) plainRedirect() string {
+	const sealedLength, stateLength = 280, 32
+	back := "http://" + brokerHost + "/_wechat/callback?login=" + strings.Repeat("s", sealedLength)
+	return "http://" + g.wechat + "/connect/oauth2/authorize?appid=" + appID(0) + "&redirect_uri=" + url.QueryEscape(back) +
+		"&response_type=code&scope=snsapi_base&state=" + strings.Repeat("s", stateLength) + "#wechat_redirect"
+}

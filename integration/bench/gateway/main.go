@@ -1,0 +1,12 @@
+// Command gateway is the Caddy that is measured: the standard modules, this plugin, and two handlers to compare it
+// with in the very same binary.
+package main
+
+import (
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/caddy-wechat/caddy-wechat"
+)
+
+func main() { caddycmd.Main() }

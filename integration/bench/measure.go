@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+)
+
+// load is what can be sent in a slice of time.
+type load interface {
+	prepare(ctx context.Context, d time.Duration) error // what a slice of d needs, and is not measured
+	run(ctx context.Context, d time.Duration) (sample, error)
+}
+
+// sample is what one slice showed.
+type sample struct {
+	requests int
+	elapsed  time.Duration
+	p50, p99 time.Duration
+	cpu      time.Duration // of the gateway
+}
+
+func (s sample) rate() float64 { return float64(s.requests) / s.elapsed.Seconds() }
+
+// cost is the gateway's CPU time for one request, in µs.
+func (s sample) cost() float64 { return float64(s.cpu.Nanoseconds()) / 1000 / float64(s.requests) }
+
+// busy is the share of its CPU that the gateway had use for.
+func (s sample) busy() float64 { return s.cpu.Seconds() / s.elapsed.Seconds() }
+
+// arm is one of those that take turns in a case.
+type arm struct {
+	name string
+	load load
+}
+
+// result is a case as measured: in each round a sample of each arm, the limits first, then the subject, then the
+// first limit again, as the control.
+type result struct {
+	name     string
+	arms     []arm
+	rounds   [][]sample
+	resident float64 // MiB, at the end
+}
+
+func (r *result) limits() int  { return len(r.arms) - 2 }
+func (r *result) subject() int { return len(r.arms) - 2 }
+func (r *result) control() int { return len(r.arms) - 1 }
+
+// measure lets the arms of a case take turns. Every other round goes backwards, so that a machine that becomes
+// slower or faster meanwhile favours nobody.
+func (b *bench) measure(ctx context.Context, c benchCase) (*result, error) {
+	g, err := b.gatewayOf(ctx, c.setting)
+	if err != nil {
+		return nil, err
+	}
+	arms, err := c.arms(g)
+	if err != nil {
+		return nil, err
+	}
+	arms = append(arms, arms[0])
+	defer closeLoads(arms)
+	r := &result{name: c.name, arms: arms}
+	if err := b.warmUp(ctx, g, r); err != nil {
+		return nil, fmt.Errorf("warming up: %w", err)
+	}
+	for i := range b.pairs {
+		round, err := b.round(ctx, g, r, i%2 == 1)
+		if err != nil {
+			return nil, err
+		}
+		r.rounds = append(r.rounds, round)
+		fmt.Fprint(os.Stderr, ".")
+	}
+	r.resident = g.resident()
+	return r, nil
+}
+
+// warmUp has every connection made, every cache filled and the heap grown to its size.
+func (b *bench) warmUp(ctx context.Context, g *gateway, r *result) error {
+	for _, a := range r.arms[:r.control()] {
+		if l, ok := a.load.(*wrkLoad); ok && a.name == subjectName {
+			if err := l.settle(ctx); err != nil {
+				return err
+			}
+		}
+		if _, err := b.slice(ctx, g, a); err != nil {
+			return fmt.Errorf("%s: %w", a.name, err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) round(ctx context.Context, g *gateway, r *result, backwards bool) ([]sample, error) {
+	order := make([]int, len(r.arms))
+	for i := range order {
+		order[i] = i
+	}
+	if backwards {
+		slices.Reverse(order)
+	}
+	round := make([]sample, len(r.arms))
+	for _, i := range order {
+		var err error
+		if round[i], err = b.slice(ctx, g, r.arms[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.arms[i].name, err)
+		}
+	}
+	return round, nil
+}
+
+// slice gives an arm its turn. One in which nothing was answered, on a machine that is busy, is taken again, longer.
+func (b *bench) slice(ctx context.Context, g *gateway, a arm) (s sample, err error) {
+	const tries, longer = 6, 3
+	d := b.slices
+	for range tries {
+		if s, err = b.turn(ctx, g, a, d); !errors.Is(err, errNoMore) {
+			break
+		}
+		d *= longer
+	}
+	return s, err
+}
+
+func (b *bench) turn(ctx context.Context, g *gateway, a arm, d time.Duration) (sample, error) {
+	if err := a.load.prepare(ctx, d); err != nil {
+		return sample{}, err
+	}
+	before, err := g.cpu()
+	if err != nil {
+		return sample{}, err
+	}
+	s, err := a.load.run(ctx, d)
+	if err != nil {
+		return sample{}, err
+	}
+	after, err := g.cpu()
+	s.cpu = after - before
+	return s, err
+}
+
+func closeLoads(arms []arm) {
+	for _, a := range arms {
+		if l, ok := a.load.(interface{ close() }); ok {
+			l.close()
+		}
+	}
+}
+
+// gatewayOf returns a gateway of that setting, the running one if it is. There is one at a time: what another does in
+// the background would be measured, too.
+func (b *bench) gatewayOf(ctx context.Context, s setting) (*gateway, error) {
+	if b.running != nil && b.running.setting == s {
+		return b.running, nil
+	}
+	b.stopGateway()
+	g, err := b.startGateway(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	b.running = g
+	return g, g.checkIdentity()
+}
+
+func (b *bench) stopGateway() {
+	if b.running != nil {
+		b.running.stop()
+		b.running = nil
+	}
+}
+
+// checkIdentity looks at the upstream whether those who are compared do their work.
+func (g *gateway) checkIdentity() error {
+	l := g.lane()
+	defer l.close()
+	cookie := "Cookie: " + cookieBefore + g.tokens[0] + cookieAfter + "\r\n"
+	for host, known := range map[string]bool{plainHost: false, emptyHost: false, lookupHost: true, shopHost: true} {
+		a, err := l.get(host, whoami, browser+cookie)
+		if err != nil {
+			return err
+		}
+		if a.status != 200 || (a.body != "") != known {
+			return fmt.Errorf("%s answers %d, and the upstream sees the openid %q", host, a.status, a.body)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+)
+
+// goal is what a case is to reach beside one of its limits.
+type goal struct {
+	limit   string
+	atLeast float64
+}
+
+// maxLoginCost is the most that a whole login may cost the gateway, in µs of CPU.
+const maxLoginCost = 350
+
+func (b *bench) printHead(w io.Writer) {
+	fmt.Fprintf(w, "%s, %s/%s, %s, %d CPUs of %s; %s.\n", time.Now().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH,
+		runtime.Version(), runtime.NumCPU(), cpuModel(), b.cpus)
+	fmt.Fprintf(w, "%d pairs, %s each; %d connections.\n\n", b.pairs, b.slices, connections)
+	fmt.Fprintln(w, "| case | beside | req/s ratio | A/A | CPU ratio | A/A | req/s | CPU µs | beside: µs | p50 ms | p99 ms | beside: p99 | MiB |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|")
+}
+
+// printRows prints a row for each limit of a case.
+func (r *result) printRows(w io.Writer) {
+	aa := r.aa()
+	rate, cost := r.of(func(x []sample) float64 { return x[r.subject()].rate() }), r.cost(r.subject())
+	for i := range r.limits() {
+		s := r.beside(i)
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %.0f | %.1f | %.1f | %.2f | %.2f | %.2f | %.0f |\n",
+			r.name, r.arms[i].name, s.rate, aa.rate, s.cost, aa.cost, rate.median, cost, r.cost(i),
+			r.latency(r.subject(), sample.median), r.latency(r.subject(), sample.late), r.latency(i, sample.late), r.resident)
+	}
+}
+
+func (r *result) cost(a int) float64 {
+	return r.of(func(round []sample) float64 { return round[a].cost() }).median
+}
+
+func (s sample) median() time.Duration { return s.p50 }
+func (s sample) late() time.Duration   { return s.p99 }
+
+// latency is in ms.
+func (r *result) latency(a int, of func(sample) time.Duration) float64 {
+	return r.of(func(round []sample) float64 { return of(round[a]).Seconds() * 1000 }).median
+}
+
+func (s spread) String() string { return fmt.Sprintf("%.3f [%.3f, %.3f]", s.median, s.low, s.high) }
+
+// printGoals says of each goal whether it was reached.
+func printGoals(w io.Writer, cases []benchCase, results []*result) {
+	fmt.Fprintln(w, "\n| goal | wanted | got | by | reached |\n|---|---:|---:|---|---|")
+	for i, r := range results {
+		for _, goal := range cases[i].goals {
+			for limit := range r.limits() {
+				if r.arms[limit].name == goal.limit {
+					got, by := r.verdict(limit)
+					printGoal(w, r.name+" beside "+goal.limit, fmt.Sprintf("≥ %.2f", goal.atLeast), fmt.Sprintf("%.3f", got), by, got >= goal.atLeast)
+				}
+			}
+		}
+		if cases[i].login {
+			cost := r.cost(r.subject())
+			printGoal(w, r.name+", CPU", fmt.Sprintf("≤ %d µs", maxLoginCost), fmt.Sprintf("%.0f µs", cost), "CPU", cost <= maxLoginCost)
+		}
+	}
+}
+
+func printGoal(w io.Writer, name, wanted, got, by string, reached bool) {
+	answer := "yes"
+	if !reached {
+		answer = "**no**"
+	}
+	fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", name, wanted, got, by, answer)
+}

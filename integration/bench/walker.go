@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// walker is a browser's connections during logins: to the gateway over http and https, and to WeChat.
+type walker struct {
+	gateway, secure, wechat *lane
+}
+
+// step is one request of a login, and what must come of it.
+type step struct {
+	host, path, header string
+	status             int
+}
+
+func (w *walker) do(l *lane, s step) (answer, error) {
+	a, err := l.get(s.host, s.path, s.header)
+	if err == nil && a.status != s.status {
+		err = fmt.Errorf("%s%.40s: status %d, want %d", s.host, s.path, a.status, s.status)
+	}
+	return a, err
+}
+
+// follow is the step to where an answer leads.
+func follow(a answer, cookies string, status int) (step, error) {
+	u, err := url.Parse(a.location)
+	if err != nil || u.Host == "" {
+		return step{}, fmt.Errorf("an answer does not lead on, but to %.40q", a.location)
+	}
+	return step{u.Host, u.RequestURI(), withCookies(cookies), status}, nil
+}
+
+func withCookies(cookies string) string {
+	if cookies == "" {
+		return browser
+	}
+	return browser + "Cookie: " + cookies + "\r\n"
+}
+
+// begin starts a login on a connection, has WeChat agree, and returns the callback that WeChat leads to.
+func (w *walker) begin(l *lane, start step, status int) (callback step, cookies string, err error) {
+	a, err := w.do(l, start)
+	if err != nil {
+		return step{}, "", err
+	}
+	authorize, err := follow(a, "", http.StatusFound)
+	if err != nil {
+		return step{}, "", err
+	}
+	agreed, err := w.do(w.wechat, authorize)
+	if err != nil {
+		return step{}, "", err
+	}
+	callback, err = follow(agreed, a.cookies, status)
+	return callback, a.cookies, err
+}
+
+// codeCallback is the last step but one of a login on the bound domain: the code becomes a session.
+func (w *walker) codeCallback() (step, error) {
+	callback, _, err := w.begin(w.gateway, pageOf(brokerHost), http.StatusSeeOther)
+	return callback, err
+}
+
+// ticketCallback is that of a login across domains: the ticket becomes a session.
+func (w *walker) ticketCallback() (step, error) {
+	brokers, cookies, err := w.begin(w.gateway, pageOf(shopHost), http.StatusFound)
+	if err != nil {
+		return step{}, err
+	}
+	brokers.header = browser // the site's cookie stays with the site
+	a, err := w.do(w.gateway, brokers)
+	if err != nil {
+		return step{}, err
+	}
+	return follow(a, cookies, http.StatusSeeOther)
+}
+
+// redeemable is the request with which a client redeems a ticket.
+func (w *walker) redeemable() (step, error) {
+	start := step{
+		clientsHost, "/auth/" + clientsAppID + "?redirect_uri=" + url.QueryEscape("https://"+returnHost+"/back"), browser, http.StatusFound,
+	}
+	callback, _, err := w.begin(w.secure, start, http.StatusFound)
+	if err != nil {
+		return step{}, err
+	}
+	a, err := w.do(w.secure, callback)
+	if err != nil {
+		return step{}, err
+	}
+	back, err := url.Parse(a.location)
+	if err != nil {
+		return step{}, err
+	}
+	r := http.Request{Header: http.Header{}}
+	r.SetBasicAuth(clientID, clientSecret)
+	return step{clientsHost, "/ticket/" + back.Query().Get("ticket"), "Authorization: " + r.Header.Get("Authorization") + "\r\n", http.StatusOK}, nil
+}
+
+func pageOf(host string) step { return step{host, memberPath, browser, http.StatusFound} }
+
+// login walks from the first request to the signed-in page.
+func (w *walker) login(last func() (step, error)) error {
+	callback, err := last()
+	if err != nil {
+		return err
+	}
+	a, err := w.do(w.gateway, callback)
+	if err != nil {
+		return err
+	}
+	_, err = w.do(w.gateway, step{callback.host, memberPath, withCookies(a.cookies), http.StatusOK})
+	return err
+}
+
+// plainly is what a login is compared with: so many redirects, and a page from the upstream.
+func (w *walker) plainly(redirects int) error {
+	for range redirects {
+		if _, err := w.do(w.gateway, pageOf(redirHost)); err != nil {
+			return err
+		}
+	}
+	_, err := w.do(w.gateway, step{plainHost, memberPath, browser, http.StatusOK})
+	return err
+}
+
+// walkLoad sends one walker on each connection.
+type walkLoad struct {
+	walkers []*walker
+	walk    func(*walker) error // what is measured, or:
+
+	stock  func(*walker) (step, error) // what is done before, and returns the one request that is measured
+	secure bool                        // that one over https
+	left   []step
+	next   atomic.Int64
+}
+
+// stockRate bounds what is prepared, per second. Where it is used up, the slice is shorter.
+const stockRate = 5000
+
+func newWalkLoad(g *gateway) *walkLoad {
+	l := new(walkLoad)
+	for range connections {
+		l.walkers = append(l.walkers, &walker{g.lane(), g.secureLane(clientsHost), &lane{dial: func() (net.Conn, error) {
+			return net.Dial("tcp", g.wechat)
+		}}})
+	}
+	return l
+}
+
+func (l *walkLoad) prepare(ctx context.Context, d time.Duration) error {
+	if l.stock == nil {
+		return nil
+	}
+	l.left = make([]step, max(connections, int(d.Seconds()*stockRate)))
+	l.next.Store(0)
+	failed := make([]error, len(l.walkers))
+	var at atomic.Int64
+	var wg sync.WaitGroup
+	for i, w := range l.walkers {
+		wg.Go(func() {
+			for n := at.Add(1) - 1; int(n) < len(l.left) && failed[i] == nil && ctx.Err() == nil; n = at.Add(1) - 1 {
+				l.left[n], failed[i] = l.stock(w)
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range failed {
+		if err != nil {
+			return fmt.Errorf("preparing logins: %w", err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (l *walkLoad) run(ctx context.Context, d time.Duration) (sample, error) {
+	lanes := make([]func() error, len(l.walkers))
+	for i, w := range l.walkers {
+		lanes[i] = func() error {
+			if l.stock == nil {
+				return l.walk(w)
+			}
+			return l.spend(w)
+		}
+	}
+	return drive(ctx, d, lanes)
+}
+
+func (l *walkLoad) spend(w *walker) error {
+	n := int(l.next.Add(1) - 1)
+	if n >= len(l.left) {
+		return errNoMore
+	}
+	to := w.gateway
+	if l.secure {
+		to = w.secure
+	}
+	_, err := w.do(to, l.left[n])
+	return err
+}
+
+func (l *walkLoad) close() {
+	for _, w := range l.walkers {
+		w.gateway.close()
+		w.secure.close()
+		w.wechat.close()
+	}
+}
