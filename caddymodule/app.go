@@ -37,6 +37,7 @@ type App struct {
 	gateway     *gateway
 	sites       map[string]*site   // by siteAddress.key; written while handlers provision, read-only after
 	brokers     map[string]*Broker // by account name; likewise
+	clients     map[string]*client // of all brokers, by id; likewise
 	cookies     map[string]string  // account by host and cookie name; likewise
 	cookieBases []string           // the sites' names for their cookies; likewise
 	named       bool               // a wechat_auth stands in a named route; likewise
@@ -59,7 +60,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.sites, a.brokers, a.cookies = map[string]*site{}, map[string]*Broker{}, map[string]string{}
-	a.accounts = map[string]*account{}
+	a.accounts, a.clients = map[string]*account{}, map[string]*client{}
 	if err := firstError(a.check, a.available); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type Broker struct {
 	// The prefix of its endpoints. Default: /_wechat.
 	Path string `json:"path,omitempty"`
 
-	// Backends that are not sites of this Caddy, by their ids. Not available yet.
+	// Backends that are not sites of this Caddy, by their ids.
 	Clients map[string]*Client `json:"clients,omitempty"`
 
 	app      *App
@@ -37,6 +37,11 @@ type Broker struct {
 	accounts map[string]*account
 	ttl      time.Duration
 	logger   *zap.Logger
+
+	clients  map[string]*client // by id
+	targets  map[string]*client // by token, lower-case
+	patterns []pattern          // the longest first
+	refusals *once              // a minute: the warning about a client that proves nothing
 }
 
 func init() {
@@ -50,20 +55,20 @@ func (*Broker) CaddyModule() caddy.ModuleInfo {
 
 // Provision finds the accounts whose logins end here.
 func (b *Broker) Provision(ctx caddy.Context) (err error) {
-	if err := firstError(b.check, b.available); err != nil {
+	if err := b.checkOptions(); err != nil {
 		return err
 	}
 	if b.app, err = appOf(ctx); err != nil {
 		return err
 	}
-	b.logger, b.address, b.ttl = ctx.Logger(), addressOf(ctx), time.Duration(b.TicketTTL)
+	b.logger, b.address, b.ttl, b.refusals = ctx.Logger(), addressOf(ctx), time.Duration(b.TicketTTL), new(once)
 	if b.ttl == 0 {
 		b.ttl = defaultTicketTTL
 	}
 	if b.Path == "" {
 		b.Path = defaultPath
 	}
-	if err := b.takeAccounts(); err != nil {
+	if err := firstError(b.takeAccounts, b.takeClients); err != nil {
 		return fmt.Errorf("wechat_broker: %w", err)
 	}
 	return nil
@@ -122,15 +127,60 @@ func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 			return nil
 		}
 	}
-	if at != b.Path+"/callback" {
-		return next.ServeHTTP(w, r)
+	if b.serveClients(w, r, at) || at == b.Path+"/callback" && b.serveOwnCallback(w, r) {
+		return nil
 	}
+	if len(b.clients) > 0 && !b.siteHasAuth() { // which hides them itself, once it has read its own
+		b.app.hideCookies(r.Header)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// serveClients answers what is the clients'. It reports whether it did.
+func (b *Broker) serveClients(w http.ResponseWriter, r *http.Request, at string) bool {
+	if len(b.clients) == 0 {
+		return false
+	}
+	if m := ticketPath.FindStringSubmatch(at); m != nil {
+		b.serveTicket(w, r, m[1])
+	} else if m := startPath.FindStringSubmatch(at); m != nil && b.isAppID(m[1]) {
+		b.serveStart(w, r, m[1])
+	} else if m := userPath.FindStringSubmatch(at); m != nil && b.isAppID(m[1]) {
+		b.serveUser(w, r, m[1], m[2])
+	} else if at == pathAuthorize || at == pathGetCode && b.passesCode(r) {
+		b.serveAuthorize(w, r)
+	} else if strings.HasPrefix(at, "/sns/") {
+		b.serveSNS(w, r, at)
+	} else if a, ok := b.arrivalOf(r); ok && at == "/" {
+		b.serveArrival(w, r, a)
+	} else {
+		return false
+	}
+	return true
+}
+
+// isAppID reports whether a path's segment is an app id rather than a page's name of the site.
+func (b *Broker) isAppID(s string) bool { return strings.HasPrefix(s, "wx") || b.accountOf(s) != nil }
+
+// passesCode reports whether GetWeixinCode's address is asked for an account of the broker's, and a client may
+// have WeChat's own code.
+func (b *Broker) passesCode(r *http.Request) bool {
+	for _, c := range b.clients {
+		if c.PassCode && b.accountOf(original(r).URL.Query().Get("appid")) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// serveOwnCallback answers a callback of a login that is not the site's own.
+func (b *Broker) serveOwnCallback(w http.ResponseWriter, r *http.Request) bool {
 	login, ok := b.readLogin(r)
 	if !ok && b.siteHasAuth() || ok && b.isOwn(r, login) {
-		return next.ServeHTTP(w, r)
+		return false
 	}
 	b.serveCallback(w, r, login, ok)
-	return nil
+	return true
 }
 
 // siteHasAuth reports whether a wechat_auth of this site answers what is not the broker's.
@@ -139,7 +189,7 @@ func (b *Broker) siteHasAuth() bool { return b.app.sites[b.address.key()] != nil
 // isOwn reports whether the login was begun by this very site.
 func (b *Broker) isOwn(r *http.Request, login ticket.Login) bool {
 	s := b.app.sites[b.address.key()]
-	if s == nil {
+	if s == nil || login.Client != "" {
 		return false
 	}
 	o := s.originOf(r)
@@ -169,6 +219,8 @@ func (b *Broker) serveCallback(w http.ResponseWriter, r *http.Request, login tic
 	case !ok || b.accounts[login.Account] == nil:
 		failWith(b.logger, w, r, zapcore.WarnLevel, "callback refused: its login is missing, malformed or not of this broker's accounts",
 			page{Name: "error", Reason: "malformed", Status: http.StatusBadRequest, Code: codeParameter})
+	case login.Client != "":
+		b.endErrand(w, r, login)
 	default:
 		b.sendBack(w, r, login)
 	}
@@ -212,16 +264,32 @@ func (b *Broker) settle(ctx context.Context, login ticket.Login, rawQuery string
 	case q["code"] == "":
 		return "", ticket.Outcome{Status: ticket.StatusDenied}, nil
 	}
-	out, err := b.app.exchange(ctx, b.accounts[login.Account], login, q["code"])
+	out, err := b.app.exchange(ctx, b.accounts[login.Account], login.ID, q["code"], want{scope: login.Scope})
 	if err != nil || out.Status != ticket.StatusOK {
 		return "", out, err
 	}
-	owner := ticket.Owner(login.Account, login.Origin, login.ID)
-	tkt, err := b.app.gateway.tickets.Issue(ctx, owner, ticket.Voucher{Identity: *out.Identity, At: out.At}, b.ttl)
-	if errors.Is(err, ticket.ErrTooMany) {
-		return "", ticket.Outcome{Status: ticket.StatusExpired}, nil
+	if err := b.allow(ctx, login.ID, out); err != nil {
+		return "", ticket.Outcome{Status: ticket.StatusExpired}, notTooMany(err)
 	}
+	owner := ticket.Owner{Account: login.Account, Origin: login.Origin, Login: login.ID}
+	tkt, err := b.app.gateway.tickets.Issue(ctx, owner, ticket.Voucher{Identity: *out.Identity, At: out.At}, b.ttl)
 	return tkt, out, err
+}
+
+// allow bounds the tickets of one login: a callback repeated without end must not fill the store.
+func (b *Broker) allow(ctx context.Context, login string, out ticket.Outcome) error {
+	if out.Fresh {
+		return nil
+	}
+	return b.app.gateway.tickets.Allow(ctx, login)
+}
+
+// notTooMany returns err unless it is that there were too many tickets, which is the login's trouble alone.
+func notTooMany(err error) error {
+	if errors.Is(err, ticket.ErrTooMany) {
+		return nil
+	}
+	return err
 }
 
 // Interface guards.

@@ -25,7 +25,7 @@ type brokerParser struct {
 //	wechat_broker [<account>...] {              # default: every account whose domain this site is; takes no matcher
 //		ticket_ttl <duration>                   # default 60s
 //		path       <prefix>                     # default /_wechat; for a bound domain with a path, or a proxy that forwards only one
-//		client <id> {                           # (later), all of it
+//		client <id> {                           # a backend that is not a site of this Caddy
 //			secret          <secret>            # at least 16 characters; required to redeem, unless public
 //			public                              # a client of old: whoever holds the ticket may redeem it
 //			return_to       <url-pattern>...    # https://shop.example.org/*: scheme, host and port exact, path may end in *
@@ -61,10 +61,10 @@ func parseBroker(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err := b.place(p.checkAccounts()); err != nil {
 		return nil, err
 	}
-	if err := b.read(h.Dispenser, p.options(), p.available); err != nil {
+	if err := b.read(h.Dispenser, p.options(), nil); err != nil {
 		return nil, err
 	}
-	if err := b.finish(p.check); err != nil {
+	if err := b.finish(p.checkOptions); err != nil {
 		return nil, err
 	}
 	return h.NewRoute(nil, p.Broker), nil
@@ -112,7 +112,7 @@ func (p *brokerParser) client(d *caddyfile.Dispenser) error {
 	if err := b.read(d, p.clientOptions(c), nil); err != nil {
 		return err
 	}
-	return p.check() // of the broker's own options, each is checked where it stands
+	return p.checkOptions() // of the broker's own options, each is checked where it stands
 }
 
 func (p *brokerParser) clientOptions(c *Client) options {

@@ -79,7 +79,7 @@ func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
 	if err != nil {
 		return cb, "malformed"
 	}
-	if login.Origin != v.origin.name || login.Account != v.site.account.name || ticket.LoginID(q["state"]) != login.ID {
+	if login.Client != "" || login.Origin != v.origin.name || login.Account != v.site.account.name || ticket.LoginID(q["state"]) != login.ID {
 		return cb, "foreign"
 	}
 	return callback{login, q["code"], q["ticket"]}, ""
@@ -123,7 +123,7 @@ func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error
 	case !v.origin.bound:
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil // a code is for the bound domain alone
 	}
-	return v.site.app.exchange(ctx, v.site.account, cb.login, cb.code)
+	return v.site.app.exchange(ctx, v.site.account, cb.login.ID, cb.code, want{scope: cb.login.Scope})
 }
 
 // errBrokerAway is the broker's store, not this site's.
@@ -133,7 +133,7 @@ var errBrokerAway = errors.New("the broker's store is away or full")
 const statusLost ticket.Status = "lost"
 
 func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error) {
-	owner := ticket.Owner(v.site.account.name, v.origin.name, cb.login.ID)
+	owner := ticket.Owner{Account: v.site.account.name, Origin: v.origin.name, Login: cb.login.ID}
 	voucher, err := v.site.app.gateway.tickets.Redeem(ctx, cb.tkt, owner)
 	if errors.Is(err, ticket.ErrNotFound) {
 		return ticket.Outcome{Status: statusLost}, nil
@@ -142,12 +142,12 @@ func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error)
 }
 
 // exchange asks WeChat about the login's code, once, whoever asks how often.
-func (a *App) exchange(ctx context.Context, acc *account, login ticket.Login, code string) (ticket.Outcome, error) {
+func (a *App) exchange(ctx context.Context, acc *account, login, code string, wanted want) (ticket.Outcome, error) {
 	if !isCode(code) {
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
 	}
-	return a.gateway.codes.Once(ctx, acc.name, code, login.ID, func(ctx context.Context) ticket.Outcome {
-		return acc.exchange(ctx, code, login.Scope)
+	return a.gateway.codes.Once(ctx, acc.name, code, login, func(ctx context.Context) ticket.Outcome {
+		return acc.exchange(ctx, code, wanted)
 	})
 }
 
@@ -170,6 +170,10 @@ func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, login ticke
 
 // endPage says how a login ended without a session; action is the button's address.
 func (v *visit) endPage(w http.ResponseWriter, r *http.Request, action string, out ticket.Outcome) {
+	v.site.fail(w, r, zapcore.InfoLevel, "login ended without a session", endPage(action, out), zap.String("outcome", string(out.Status)))
+}
+
+func endPage(action string, out ticket.Outcome) page {
 	p := page{Name: "error", Action: action, Errcode: out.Errcode, Ref: out.Ref}
 	switch out.Status {
 	case ticket.StatusDenied:
@@ -179,7 +183,7 @@ func (v *visit) endPage(w http.ResponseWriter, r *http.Request, action string, o
 	default:
 		p.Reason, p.Status, p.Code = "expired", http.StatusBadRequest, codeParameter
 	}
-	v.site.fail(w, r, zapcore.InfoLevel, "login ended without a session", p, zap.String("outcome", string(out.Status)))
+	return p
 }
 
 // endBadly answers a callback that is none of ours. Whoever is signed in is sent on instead.
@@ -317,13 +321,3 @@ func (s *liveSession) covers(next ticket.Session) bool {
 
 // lastToken is when no token of a session can be alive any more.
 func (o *origin) lastToken(s *liveSession) time.Time { return s.AuthTime.Add(o.sessions.Max) }
-
-func without(list []loginCookie, id string) []loginCookie {
-	var rest []loginCookie
-	for _, c := range list {
-		if c.ID != id {
-			rest = append(rest, c)
-		}
-	}
-	return rest
-}

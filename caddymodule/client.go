@@ -15,7 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Client is a backend that is not a site of this Caddy. Not available yet.
+// Client is a backend that is not a site of this Caddy: its users log in at the broker, and come back to it.
 type Client struct {
 	// At least 16 characters; required to redeem tickets, unless public.
 	Secret string `json:"secret,omitempty"`
@@ -54,7 +54,7 @@ const (
 
 var clientToken = regexp.MustCompile(`^[0-9a-fA-F]{8}$`)
 
-func (b *Broker) check() error {
+func (b *Broker) checkOptions() error {
 	return firstError(
 		b.checkAccounts,
 		b.checkTicketTTL,
@@ -113,14 +113,6 @@ func (b *Broker) checkShared() error {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// available says which part of a correct broker comes with a later version.
-func (b *Broker) available() error {
-	if len(b.Clients) > 0 {
-		return notYet("client")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -90,52 +91,80 @@ func isCode(s string) bool {
 	return s != "" && len(s) <= 256 && tokenPattern.MatchString(s)
 }
 
+// want is what the exchange of a code is to bring.
+type want struct {
+	scope    string // what WeChat was asked for; none: a client asked, and what was granted counts
+	most     string // without scope: the most that the client may read
+	snapshot bool   // a snapshot visitor's virtual ids as well
+}
+
 // exchange asks WeChat who the code stands for. It is the one place that turns WeChat's errors into an
 // outcome, and the one that logs them.
-func (acc *account) exchange(ctx context.Context, code, scope string) ticket.Outcome {
-	id, status, err := acc.identify(ctx, code, scope)
-	if id = id.Clean(); err == nil && status == ticket.StatusOK && !id.Valid() {
-		err = errOddIdentity
-	}
-	if err == nil && status == ticket.StatusOK {
-		return ticket.Outcome{Status: status, Identity: &id, At: time.Now().UnixMilli()}
-	}
-	out := ticket.Outcome{Status: status}
-	if err != nil {
-		out.Status, out.Ref = statusOf(err), newRef()
-		if e := new(wechat.Error); errors.As(err, &e) {
-			out.Errcode = e.Code
+func (acc *account) exchange(ctx context.Context, code string, wanted want) ticket.Outcome {
+	out, err := acc.identify(ctx, code, wanted)
+	if out.Identity != nil {
+		*out.Identity = out.Identity.Clean()
+		if !out.Identity.Valid() {
+			err = errOddIdentity
 		}
-		acc.logFailure(err, out)
 	}
+	if err == nil {
+		out.At = time.Now().UnixMilli()
+		return out
+	}
+	out = ticket.Outcome{Status: statusOf(err), Ref: newRef()}
+	if e := new(wechat.Error); errors.As(err, &e) {
+		out.Errcode = e.Code
+	}
+	acc.logFailure(err, out)
 	return out
 }
 
-func (acc *account) identify(ctx context.Context, code, scope string) (ticket.Identity, ticket.Status, error) {
+func (acc *account) identify(ctx context.Context, code string, wanted want) (ticket.Outcome, error) {
 	token, err := acc.client.Exchange(ctx, code)
 	if err != nil {
-		return ticket.Identity{}, "", fmt.Errorf("exchanging code: %w", err)
-	}
-	if token.Snapshot {
-		return ticket.Identity{}, ticket.StatusSnapshot, nil
+		return ticket.Outcome{}, fmt.Errorf("exchanging code: %w", err)
 	}
 	id := ticket.Identity{OpenID: token.OpenID, AppID: acc.appID, Scope: strongest(token.Scope)}
-	if !ticket.ScopeCovers(id.Scope, scope) {
-		return ticket.Identity{}, "", fmt.Errorf("%w: asked for %s, got %q", errLesserScope, scope, id.Scope)
+	if token.Snapshot {
+		id.UnionID = token.UnionID
+		out := ticket.Outcome{Status: ticket.StatusSnapshot}
+		if wanted.snapshot {
+			out.Identity = &id
+		}
+		return out, nil
 	}
-	if scope != wechat.ScopeUserInfo {
+	if wanted.scope == "" {
+		wanted.scope = lesser(id.Scope, wanted.most)
+	}
+	if !ticket.ScopeCovers(id.Scope, wanted.scope) {
+		return ticket.Outcome{}, fmt.Errorf("%w: asked for %s, got %q", errLesserScope, wanted.scope, id.Scope)
+	}
+	if wanted.scope != wechat.ScopeUserInfo {
 		id.Scope = wechat.ScopeBase // WeChat may name more, but no profile was read
-		return id, ticket.StatusOK, nil
+		return ticket.Outcome{Status: ticket.StatusOK, Identity: &id}, nil
 	}
+	return acc.readProfile(ctx, token, id)
+}
+
+func (acc *account) readProfile(ctx context.Context, token wechat.Token, id ticket.Identity) (ticket.Outcome, error) {
 	user, err := acc.client.UserInfo(ctx, token.AccessToken, token.OpenID)
 	if err != nil {
-		return ticket.Identity{}, "", fmt.Errorf("reading profile: %w", err)
+		return ticket.Outcome{}, fmt.Errorf("reading profile: %w", err)
 	}
-	id.UnionID, id.Nickname, id.HeadImgURL = user.UnionID, user.Nickname, user.HeadImgURL
-	if id.UnionID == "" {
-		id.UnionID = token.UnionID
+	id.UnionID, id.Nickname, id.HeadImgURL = cmp.Or(user.UnionID, token.UnionID), user.Nickname, user.HeadImgURL
+	profile := &ticket.Profile{
+		Sex: user.Sex, City: user.City, Province: user.Province, Country: user.Country, Privilege: user.Privilege,
 	}
-	return id, ticket.StatusOK, nil
+	return ticket.Outcome{Status: ticket.StatusOK, Identity: &id, Profile: profile}, nil
+}
+
+// lesser returns the lesser of two scopes.
+func lesser(a, b string) string {
+	if ticket.ScopeCovers(a, wechat.ScopeUserInfo) && ticket.ScopeCovers(b, wechat.ScopeUserInfo) {
+		return wechat.ScopeUserInfo
+	}
+	return wechat.ScopeBase
 }
 
 var (

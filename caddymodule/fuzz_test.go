@@ -183,12 +183,12 @@ func FuzzCallback(f *testing.F) {
 		}
 		runs++
 		voucher := ticket.Voucher{Identity: ticket.Identity{OpenID: "oFuzz", AppID: "wx0123456789abcdef", Scope: ticket.ScopeBase}, At: time.Now().UnixMilli()}
-		tkt, err := a.site.app.gateway.tickets.Issue(t.Context(), ticket.Owner(login.Account, login.Origin, login.ID), voucher, time.Second)
+		tkt, err := a.site.app.gateway.tickets.Issue(t.Context(), ticket.Owner{Account: login.Account, Origin: login.Origin, Login: login.ID}, voucher, time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
 		v := &visit{site: a.site, origin: o}
-		pending, err := v.sealPending(httptest.NewRequest("GET", "/", nil), ticket.Pending{ID: login.ID, Return: []byte("/p"), Started: login.Started})
+		pending, err := v.jar().seal(t.Context(), ticket.Pending{ID: login.ID, Return: []byte("/p"), Started: login.Started}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,12 +17,13 @@ import (
 
 // gateway is what all sites of one configuration work with.
 type gateway struct {
-	keys    *ticket.Keyring
-	revoked *ticket.Revocations
-	codes   *ticket.Codes
-	tickets ticket.Tickets
-	cache   *sessionCache
-	logger  *slog.Logger
+	keys     *ticket.Keyring
+	revoked  *ticket.Revocations
+	codes    *ticket.Codes
+	tickets  ticket.Tickets
+	profiles ticket.Profiles
+	cache    *sessionCache
+	logger   *slog.Logger
 
 	revokedKey string              // in revokedPool
 	former     *ticket.Revocations // in Caddy's storage, where the store keeps the present ones; else nil
@@ -53,7 +54,7 @@ func newGateway(ctx caddy.Context, a *App) (*gateway, error) {
 		return g, err
 	}
 	g.codes = &ticket.Codes{Store: store, Timeout: longestExchange(a.accounts)}
-	g.tickets = ticket.Tickets{Store: store}
+	g.tickets, g.profiles = ticket.Tickets{Store: store}, ticket.Profiles{Store: store}
 	return g, nil
 }
 

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,9 +30,6 @@ const attemptPatience = time.Second
 const (
 	maxAttempts   = 3           // logins that came back within attemptWindow and led to nothing
 	attemptWindow = time.Minute //
-	keepLogins    = 5           // login cookies a browser keeps, and
-	keepBytes     = 8 << 10     // their bytes in all: Caddy refuses headers over about 20 KB
-	maxCookie     = 4096        // bytes of a cookie's name and value that browsers keep
 	maxReturnSeal = 60          // bytes of a return path that travels in the URL
 	retrySeconds  = 5           // before a login that the store failed is tried again
 )
@@ -131,28 +127,21 @@ func (v *visit) cannot(w http.ResponseWriter, r *http.Request, to, scope string,
 	v.site.fail(w, r, zapcore.ErrorLevel, "logins do not work", p, zap.Error(err))
 }
 
-// loginCookie is a login cookie that opened.
-type loginCookie struct {
-	cookie
-	ticket.Pending
-}
-
 // pending opens the login cookies, the oldest first, and counts the attempts among them: logins whose
 // callback came back in the last minute.
 func (v *visit) pending(r *http.Request) (open []loginCookie, attempts int) {
-	keys := v.site.app.gateway.keys
-	for _, c := range v.own.logins {
-		p, err := keys.OpenPending(r.Context(), v.origin.name, c.value)
-		if err != nil || c.name != v.origin.cookies.login+p.ID {
-			p = ticket.Pending{} // somebody else's or an old key's: the first to be dropped
-		}
-		if p.Ended > 0 && now().Sub(time.Unix(p.Ended, 0)) < attemptWindow {
+	open = v.jar().open(r.Context())
+	for _, c := range open {
+		if c.Ended > 0 && now().Sub(time.Unix(c.Ended, 0)) < attemptWindow {
 			attempts++
 		}
-		open = append(open, loginCookie{c, p})
 	}
-	slices.SortStableFunc(open, func(a, b loginCookie) int { return int(a.Started - b.Started) })
 	return open, attempts
+}
+
+// jar is the site's login cookies that the request carries.
+func (v *visit) jar() loginJar {
+	return loginJar{v.site.app.gateway.keys, v.origin.name, &v.origin.cookies, v.own.logins}
 }
 
 // unrecorded counts the attempts among the newest logins whose cookies do not say so: something drops what
@@ -184,50 +173,9 @@ func (v *visit) forgetAttempts(w http.ResponseWriter, kept []loginCookie) []logi
 	})
 }
 
-// keep sets the login cookie of p, and drops the oldest of the others where they would be too many.
+// keep sets the login cookie of p: where its return path makes it longer than browsers keep, that is cut to
+// its path, then to "/".
 func (v *visit) keep(w http.ResponseWriter, r *http.Request, others []loginCookie, p ticket.Pending) error {
-	names := &v.origin.cookies
-	value, err := v.sealPending(r, p)
-	if err != nil {
-		return err
-	}
-	size := len(names.login) + len(p.ID) + len(value)
-	for _, c := range others {
-		size += len(c.name) + len(c.value)
-	}
-	for len(others) > 0 && (len(others) >= keepLogins || size > keepBytes) {
-		size -= len(others[0].name) + len(others[0].value)
-		names.clear(w, others[0].name)
-		others = others[1:]
-	}
-	life := ticket.LoginLife
-	if p.Ended > 0 {
-		life = attemptWindow
-	}
-	names.set(w, names.login+p.ID, value, life)
-	return nil
-}
-
-// sealPending returns p as a cookie's value that browsers keep: where its return path makes it too long,
-// that is cut to its path, then to "/".
-func (v *visit) sealPending(r *http.Request, p ticket.Pending) (string, error) {
 	path, _, _ := bytes.Cut(p.Return, []byte("?"))
-	for _, to := range [][]byte{p.Return, path, []byte("/")} {
-		p.Return = to
-		value, err := v.site.app.gateway.keys.SealPending(r.Context(), v.origin.name, p)
-		if err != nil || len(v.origin.cookies.login)+len(p.ID)+len(value) < maxCookie {
-			return value, err
-		}
-	}
-	return "", errors.New("the cookie's name is too long")
-}
-
-// pendingOf returns the browser's own record of the login, if it began it.
-func pendingOf(open []loginCookie, id string) (ticket.Pending, bool) {
-	for _, c := range open {
-		if c.ID == id && !c.ExpiredAt(now()) {
-			return c.Pending, true
-		}
-	}
-	return ticket.Pending{}, false
+	return v.jar().keep(r.Context(), w, others, p, path, []byte("/"))
 }

@@ -95,7 +95,7 @@ func TestLoginsWhileTheStoreIsAway(t *testing.T) {
 	g.tickets.Store, g.codes.Store = store, store
 	l, sealed := loginOf(t, shop, func(*ticket.Login) {})
 	voucher := ticket.Voucher{Identity: ticket.Identity{OpenID: "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o", AppID: "wx0123456789abcdef", Scope: ticket.ScopeBase}, At: time.Now().UnixMilli()}
-	tkt, err := g.tickets.Issue(t.Context(), ticket.Owner(defaultAccount, l.Origin, l.ID), voucher, time.Minute)
+	tkt, err := g.tickets.Issue(t.Context(), ticket.Owner{Account: defaultAccount, Origin: l.Origin, Login: l.ID}, voucher, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestCallbackAfterAnHour(t *testing.T) {
 	g := shop.site.app.gateway
 	l, sealed := loginOf(t, shop, func(l *ticket.Login) { l.Started -= 3600 })
 	voucher := ticket.Voucher{Identity: ticket.Identity{OpenID: "oStale", AppID: "wx0123456789abcdef", Scope: ticket.ScopeBase}, At: time.Now().UnixMilli()}
-	tkt, err := g.tickets.Issue(t.Context(), ticket.Owner(defaultAccount, l.Origin, l.ID), voucher, time.Minute)
+	tkt, err := g.tickets.Issue(t.Context(), ticket.Owner{Account: defaultAccount, Origin: l.Origin, Login: l.ID}, voucher, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

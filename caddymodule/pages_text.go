@@ -181,6 +181,17 @@ var messages = map[string]message{
 			Hint: "Check the address, or come in the way you usually do.", Button: "Try again",
 		},
 	},
+	"error/address": {
+		icon: "alert",
+		zh: text{
+			Title: "登录没有开通", Lead: "发起这次登录的网站没有在这里登记。",
+			Hint: "如果你在别的网站见到这个页面，请告诉那个网站的管理员。",
+		},
+		en: text{
+			Title: "This login is not set up", Lead: "The site that started it is not registered here.",
+			Hint: "If another site sent you here, tell the people who run it.",
+		},
+	},
 	"error/unavailable": {
 		icon: "alert",
 		zh: text{

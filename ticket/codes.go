@@ -26,10 +26,15 @@ const (
 // Outcome is what one code brought.
 type Outcome struct {
 	Status   Status    `json:"status"`
-	Identity *Identity `json:"identity,omitempty"` // with StatusOK alone
+	Identity *Identity `json:"identity,omitempty"` // with StatusOK; of a snapshot visitor only for who asks for it
+	Profile  *Profile  `json:"profile,omitempty"`  // with ScopeUserInfo alone
 	At       int64     `json:"at,omitempty"`       // when, Unix milliseconds
 	Errcode  int       `json:"errcode,omitempty"`  // WeChat's, of a failure
 	Ref      string    `json:"ref,omitempty"`      // of the log line that says why
+
+	// Fresh says that this very call brought it, for this caller alone: what follows from it needs no bound
+	// of its own, as a login brings few codes.
+	Fresh bool `json:"-"`
 }
 
 // MaxCodes is how many codes one login may bring; WeChat delivers up to two for one state. More is
@@ -57,8 +62,8 @@ type Codes struct {
 // StatusExpired, and is not asked about at WeChat. exchange runs to its end even when ctx does not,
 // because WeChat aborts the first of two callbacks. An error means that the store is away or full.
 func (c *Codes) Once(ctx context.Context, account, code, login string, exchange func(context.Context) Outcome) (Outcome, error) {
-	key := storeKey("outcome", account, code, login)
-	v, err, _ := c.flights.Do(key, func() (any, error) {
+	key := storeKey(login, "outcome", account, code)
+	v, err, shared := c.flights.Do(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
 		defer cancel()
 		return c.once(ctx, key, account, code, login, exchange)
@@ -66,13 +71,27 @@ func (c *Codes) Once(ctx context.Context, account, code, login string, exchange 
 	if err != nil {
 		return Outcome{}, err
 	}
-	return v.(Outcome), nil
+	out := v.(Outcome)
+	out.Fresh = out.Fresh && !shared
+	return out, nil
+}
+
+// Pass claims code for login without exchanging it: its owner exchanges it elsewhere, and from now on nobody
+// does here. It reports whether login may have it, again and again.
+func (c *Codes) Pass(ctx context.Context, account, code, login string) (bool, error) {
+	owner := hashParts("claim", login)
+	err := c.Store.Put(ctx, claimKey(account, code), owner[:], keepOutcome)
+	if !errors.Is(err, ErrExists) {
+		return err == nil, err
+	}
+	v, err := c.Store.Get(ctx, claimKey(account, code))
+	return err == nil && string(v) == string(owner[:]), err
 }
 
 // Stranger reports whether a browser without the login's cookie may have code asked about: one code a
 // login, so that strangers cannot use up its owner's.
 func (c *Codes) Stranger(ctx context.Context, account, code, login string) (bool, error) {
-	key, mine := storeKey("stranger", account, login), hashParts("code", code)
+	key, mine := storeKey(login, "stranger", account), hashParts("code", code)
 	err := c.Store.Put(ctx, key, mine[:], keepOutcome)
 	if !errors.Is(err, ErrExists) {
 		return err == nil, err
@@ -84,12 +103,12 @@ func (c *Codes) Stranger(ctx context.Context, account, code, login string) (bool
 // NoteEnd notes for ttl that the login's callback came back to its browser: the cookie that says so may not
 // arrive. It serves to end loops alone, so that a store that is away is no error.
 func (c *Codes) NoteEnd(ctx context.Context, login string, ttl time.Duration) {
-	_ = c.Store.Put(ctx, storeKey("came back", login), []byte{1}, ttl)
+	_ = c.Store.Put(ctx, storeKey(login, "came back"), []byte{1}, ttl)
 }
 
 // CameBack reports whether NoteEnd was told of the login.
 func (c *Codes) CameBack(ctx context.Context, login string) bool {
-	_, err := c.Store.Get(ctx, storeKey("came back", login))
+	_, err := c.Store.Get(ctx, storeKey(login, "came back"))
 	return err == nil
 }
 
@@ -97,7 +116,7 @@ func (c *Codes) once(ctx context.Context, key, account, code, login string, exch
 	if out, err := c.outcome(ctx, key); !errors.Is(err, ErrNotFound) {
 		return out, err
 	}
-	n, err := c.Store.Count(ctx, storeKey("codes", login), keepOutcome)
+	n, err := c.Store.Count(ctx, storeKey(login, "codes"), keepOutcome)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("counting a login's codes: %w", err)
 	}
@@ -105,7 +124,7 @@ func (c *Codes) once(ctx context.Context, key, account, code, login string, exch
 		return Outcome{Status: StatusExpired}, nil
 	}
 	owner := hashParts("claim", login)
-	err = c.Store.Put(ctx, storeKey("code", account, code), owner[:], keepOutcome)
+	err = c.Store.Put(ctx, claimKey(account, code), owner[:], keepOutcome)
 	if errors.Is(err, ErrExists) {
 		return c.claimed(ctx, key, account, code, owner[:])
 	}
@@ -113,6 +132,7 @@ func (c *Codes) once(ctx context.Context, key, account, code, login string, exch
 		return Outcome{}, fmt.Errorf("claiming a code: %w", err)
 	}
 	out := exchange(ctx)
+	out.Fresh = true
 	// The exchange may have used up the deadline; what it brought must be kept all the same.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
 	defer cancel()
@@ -125,9 +145,13 @@ func (c *Codes) once(ctx context.Context, key, account, code, login string, exch
 	return out, nil
 }
 
+// claimKey is where a code's login is written: whoever brings the code must find it, so that its group is the
+// code.
+func claimKey(account, code string) string { return storeKey(code, "code", account) }
+
 // forget gives up the claim to a code that was none.
 func (c *Codes) forget(ctx context.Context, account, code string, owner []byte) error {
-	if _, err := c.Store.Take(ctx, storeKey("code", account, code), owner); err != nil && !errors.Is(err, ErrNotFound) {
+	if _, err := c.Store.Take(ctx, claimKey(account, code), owner); err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("forgetting a code: %w", err)
 	}
 	return nil
@@ -135,7 +159,7 @@ func (c *Codes) forget(ctx context.Context, account, code string, owner []byte) 
 
 // claimed answers for a code that somebody else is exchanging or has exchanged.
 func (c *Codes) claimed(ctx context.Context, key, account, code string, owner []byte) (Outcome, error) {
-	v, err := c.Store.Get(ctx, storeKey("code", account, code))
+	v, err := c.Store.Get(ctx, claimKey(account, code))
 	if err != nil {
 		return Outcome{}, fmt.Errorf("reading a code's claim: %w", err)
 	}

@@ -207,10 +207,9 @@ func TestPartsOfAKeyAreNotJoined(t *testing.T) {
 		{"", "", ""},
 		{"", ""},
 		{""},
-		{},
 	} {
-		key := storeKey(parts...)
-		if seen[key] != nil || len(key) != 64 {
+		key := storeKey(parts[0], parts[1:]...)
+		if seen[key] != nil || !hashedKey.MatchString(key) {
 			t.Errorf("%q and %q: %s", seen[key], parts, key)
 		}
 		seen[key] = append(parts, "")
@@ -371,7 +370,7 @@ func TestClaimWithoutAnOutcomeIsUnavailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, w := newStore(), &weChat{}
 		owner := hashParts("claim", "login")
-		if err := s.Put(t.Context(), storeKey("code", "default", "code"), owner[:], keepOutcome); err != nil {
+		if err := s.Put(t.Context(), claimKey("default", "code"), owner[:], keepOutcome); err != nil {
 			t.Fatal(err)
 		}
 		wantNobody(t, once(t, newCodes(s), w, "code", "login"), StatusUnavailable)
@@ -437,7 +436,7 @@ func TestCodesFailClosed(t *testing.T) {
 	})
 	t.Run("when the outcome is no JSON", func(t *testing.T) {
 		s, w := newStore(), &weChat{}
-		if err := s.Put(t.Context(), storeKey("outcome", "default", "code", "login"), []byte("junk"), time.Minute); err != nil {
+		if err := s.Put(t.Context(), storeKey("login", "outcome", "default", "code"), []byte("junk"), time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := newCodes(s).Once(t.Context(), "default", "code", "login", w.exchange("code")); err == nil || out != (Outcome{}) || w.total() != 0 {

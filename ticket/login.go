@@ -18,12 +18,15 @@ const LoginLife = 10 * time.Minute
 type Login struct {
 	ID       string `json:"i"`           // 32 hex digits; also WeChat's `state`
 	Account  string `json:"a"`           // the account's name
-	Origin   string `json:"o"`           // the site's, where the login goes back to
+	Origin   string `json:"o"`           // the site's, where the login goes back to; a client's login: the broker's
 	Path     string `json:"p"`           // of the site's endpoints
 	Scope    string `json:"s"`           // asked of WeChat
 	Started  int64  `json:"t"`           // Unix seconds
 	Restarts int    `json:"n,omitempty"` // how often it was begun anew because its cookie was gone
-	Return   string `json:"r,omitempty"` // the path to go back to, only if short; for a page's button
+	Return   string `json:"r,omitempty"` // where to go back to, only if short; for a page's button
+	Client   string `json:"c,omitempty"` // the broker's client that the login is for; none: a site
+	Way      string `json:"w,omitempty"` // how its user goes back
+	State    string `json:"z,omitempty"` // the client's, only if short
 	Outcome  Status `json:"x,omitempty"` // set by the broker when it sends the browser back
 	Errcode  int    `json:"e,omitempty"` // WeChat's, of a failure
 	Ref      string `json:"f,omitempty"` // of the broker's log line about it

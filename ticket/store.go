@@ -11,7 +11,8 @@ import (
 
 // Store keeps small values for a short time, for all gateways that share it. It is exact: what was put
 // is there until it ends, and of many callers at once exactly one succeeds. Keys come hashed from this
-// package, so a store never sees a ticket or a code. An implementation passes storetest.Run; any error
+// package, so a store never sees a ticket or a code; all keys of one login begin with the same {16 hex
+// digits}, by which a cluster keeps them on one node. An implementation passes storetest.Run; any error
 // but the three below means that the store is away, and nothing may be concluded from it.
 type Store interface {
 	// Put stores value under key for ttl, or returns ErrExists and changes nothing. ErrFull: no room.
@@ -35,12 +36,14 @@ var (
 	ErrFull = errors.New("store is full")
 )
 
-// storeKey hashes parts into one key. Each part goes in with its length, so that no two lists of parts
-// can be joined into the same key.
-func storeKey(parts ...string) string {
-	sum := hashParts(parts...)
-	return hex.EncodeToString(sum[:])
+// storeKey hashes parts into one key of a group: a login, or what stands for one.
+func storeKey(group string, parts ...string) string {
+	g, k := hashParts("group", group), hashParts(append(parts, group)...)
+	return "{" + hex.EncodeToString(g[:8]) + "}" + hex.EncodeToString(k[:])
 }
+
+// hashParts hashes parts. Each goes in with its length, so that no two lists of parts can be joined into
+// the same one.
 
 func hashParts(parts ...string) [sha256.Size]byte {
 	h := sha256.New()

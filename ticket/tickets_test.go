@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -13,9 +14,14 @@ import (
 
 const minute = time.Minute
 
-func newVoucher() Voucher { return Voucher{newIdentity(), 1700000000123} }
+var (
+	someone = Owner{"default", "https://shop.example.org", "owner"}
+	thief   = Owner{"default", "https://shop.example.org", "thief"}
+)
 
-func issue(t *testing.T, ts Tickets, owner string, ttl time.Duration) string {
+func newVoucher() Voucher { return Voucher{Identity: newIdentity(), At: 1700000000123} }
+
+func issue(t *testing.T, ts Tickets, owner Owner, ttl time.Duration) string {
 	t.Helper()
 	tkt, err := ts.Issue(t.Context(), owner, newVoucher(), ttl)
 	if err != nil {
@@ -24,14 +30,14 @@ func issue(t *testing.T, ts Tickets, owner string, ttl time.Duration) string {
 	return tkt
 }
 
-func wantVoucher(t *testing.T, ts Tickets, tkt, owner string) {
+func wantVoucher(t *testing.T, ts Tickets, tkt string, owner Owner) {
 	t.Helper()
 	if v, err := ts.Redeem(t.Context(), tkt, owner); err != nil || v != newVoucher() {
 		t.Errorf("Redeem: %+v, %v, want the voucher", v, err)
 	}
 }
 
-func wantNoVoucher(t *testing.T, ts Tickets, tkt, owner string) {
+func wantNoVoucher(t *testing.T, ts Tickets, tkt string, owner Owner) {
 	t.Helper()
 	if v, err := ts.Redeem(t.Context(), tkt, owner); !errors.Is(err, ErrNotFound) || v != (Voucher{}) {
 		t.Errorf("Redeem: %+v, %v, want nothing and ErrNotFound", v, err)
@@ -40,7 +46,7 @@ func wantNoVoucher(t *testing.T, ts Tickets, tkt, owner string) {
 
 func TestTicketIsRedeemedByItsOwner(t *testing.T) {
 	ts := Tickets{newStore()}
-	owner := Owner("default", "https://shop.example.org", "login")
+	owner := Owner{"default", "https://shop.example.org", "login"}
 	tkt := issue(t, ts, owner, minute)
 	if len(tkt) != 32 || strings.Trim(tkt, "0123456789abcdef") != "" || !IsTicket(tkt) {
 		t.Errorf("%q is not 32 lower-case hex digits", tkt)
@@ -55,7 +61,7 @@ func TestTicketIsRedeemedByItsOwner(t *testing.T) {
 // A browser delivers one callback many times at once, and all of them must end signed in.
 func TestTicketIsRedeemedByManyRequestsOfItsOwner(t *testing.T) {
 	ts := Tickets{newStore()}
-	owner := Owner("default", "https://shop.example.org", "login")
+	owner := Owner{"default", "https://shop.example.org", "login"}
 	for range 20 {
 		tkt := issue(t, ts, owner, minute)
 		var wg sync.WaitGroup
@@ -98,10 +104,10 @@ func TestTicketIsRedeemedWhileItIsRedeemed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := &interrupted{Store: newStore()}
 			ts := Tickets{s}
-			tkt := issue(t, ts, "owner", minute)
-			between(s, func() { wantVoucher(t, Tickets{s.Store}, tkt, "owner") })
-			wantVoucher(t, ts, tkt, "owner")
-			wantVoucher(t, ts, tkt, "owner")
+			tkt := issue(t, ts, someone, minute)
+			between(s, func() { wantVoucher(t, Tickets{s.Store}, tkt, someone) })
+			wantVoucher(t, ts, tkt, someone)
+			wantVoucher(t, ts, tkt, someone)
 		})
 	}
 }
@@ -110,10 +116,10 @@ func TestTicketIsRedeemedWhileItIsRedeemed(t *testing.T) {
 // worth nothing there, and trying it takes nothing from its owner.
 func TestTicketIsWorthNothingToOthers(t *testing.T) {
 	const origin = "https://shop.example.org"
-	owner := Owner("default", origin, "login")
-	others := []string{
-		Owner("default", origin, "another login"), Owner("default", "https://blog.example.org", "login"), Owner("other", origin, "login"),
-		Owner("default", origin, ""), Owner("", origin, "login"), Owner("default"+origin, "", "login"), strings.ToUpper(owner), owner[:63], owner + "0", "",
+	owner := Owner{"default", origin, "login"}
+	others := []Owner{
+		{"default", origin, "another login"}, {"default", "https://blog.example.org", "login"}, {"other", origin, "login"},
+		{"default", origin, ""}, {"", origin, "login"}, {"default" + origin, "", "login"}, {"default", origin, "Login"}, {"default", "", "login"}, {},
 	}
 	ts := Tickets{newStore()}
 	tkt := issue(t, ts, owner, minute)
@@ -147,17 +153,17 @@ func TestMalformedTicketsAreNotLookedFor(t *testing.T) {
 		if IsTicket(tkt) {
 			t.Errorf("%.40q has a ticket's shape", tkt)
 		}
-		wantNoVoucher(t, ts, tkt, "owner") // the store is away: it was not asked
+		wantNoVoucher(t, ts, tkt, someone) // the store is away: it was not asked
 	}
 	s.heal(100)
-	wantNoVoucher(t, ts, good, "owner")
+	wantNoVoucher(t, ts, good, someone)
 }
 
 func TestTicketExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMemory()
 		ts := Tickets{m.Limited(1 << 20)}
-		owner := Owner("default", "https://shop.example.org", "login")
+		owner := Owner{"default", "https://shop.example.org", "login"}
 		unused, used := issue(t, ts, owner, minute), issue(t, ts, owner, minute)
 		time.Sleep(minute - time.Second) // the bubble's clock
 		wantVoucher(t, ts, used, owner)
@@ -175,34 +181,41 @@ func TestTicketExpires(t *testing.T) {
 }
 
 // attack: one callback repeated without end fills the store with tickets, and nobody else can log in.
-func TestOwnerGetsAtMostMaxTickets(t *testing.T) {
+func TestLoginGetsAtMostMaxTickets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ts := Tickets{newStore()}
-		for range MaxTickets {
-			issue(t, ts, "owner", minute)
-		}
-		for range 3 {
-			if tkt, err := ts.Issue(t.Context(), "owner", newVoucher(), minute); !errors.Is(err, ErrTooMany) || tkt != "" {
-				t.Errorf("%q, %v, want ErrTooMany", tkt, err)
+		allow := func(login string, want error) {
+			t.Helper()
+			if err := ts.Allow(t.Context(), login); !errors.Is(err, want) {
+				t.Errorf("%v, want %v", err, want)
 			}
 		}
-		issue(t, ts, "another owner", minute)
+		for range MaxTickets {
+			allow("login", nil)
+		}
+		for range 3 {
+			allow("login", ErrTooMany)
+		}
+		allow("another login", nil)
 		time.Sleep(keepOutcome) // the bubble's clock
-		issue(t, ts, "owner", minute)
+		allow("login", nil)
 	})
 }
+
+// hashedKey is a key as the store sees it: the group in braces, by which a cluster keeps a login together.
+var hashedKey = regexp.MustCompile(`^\{[0-9a-f]{16}\}[0-9a-f]{64}$`)
 
 // attack: whoever reads the store finds tickets to redeem.
 func TestStoreHoldsNoTickets(t *testing.T) {
 	m := NewMemory()
 	ts := Tickets{m.Limited(1 << 20)}
-	owner := Owner("default", "https://shop.example.org", "the-login-as-it-came")
+	owner := Owner{"default", "https://shop.example.org", "the-login-as-it-came"}
 	kept, spent := issue(t, ts, owner, minute), issue(t, ts, owner, minute)
 	wantNotIn(t, m, kept, spent, "the-login-as-it-came")
 	wantVoucher(t, ts, spent, owner)
 	wantNotIn(t, m, kept, spent, "the-login-as-it-came")
 	for _, e := range m.entries {
-		if len(e.key) != 64 || strings.Trim(e.key, "0123456789abcdef") != "" {
+		if !hashedKey.MatchString(e.key) {
 			t.Errorf("key %q is no hash", e.key)
 		}
 	}
@@ -212,64 +225,65 @@ func TestStoreHoldsNoTickets(t *testing.T) {
 func TestRedeemedTicketIsGone(t *testing.T) {
 	s := newStore()
 	ts := Tickets{s}
-	tkt := issue(t, ts, "owner", minute)
-	wantVoucher(t, ts, tkt, "owner")
-	if v, err := s.Get(t.Context(), ticketKey(tkt)); !errors.Is(err, ErrNotFound) {
+	tkt := issue(t, ts, someone, minute)
+	wantVoucher(t, ts, tkt, someone)
+	if v, err := s.Get(t.Context(), ticketKey(someone, tkt)); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the ticket is still there: %q, %v", v, err)
 	}
 }
 
 func TestTicketsFailClosed(t *testing.T) {
-	for n := range 2 { // Count, Put
-		s := &flaky{Store: newStore(), after: n}
-		if tkt, err := (Tickets{s}).Issue(t.Context(), "owner", newVoucher(), minute); !errors.Is(err, errAway) || tkt != "" {
-			t.Errorf("Issue after %d calls: %q, %v, want nothing and the reason", n, tkt, err)
-		}
+	away := Tickets{&flaky{Store: newStore(), after: 0}}
+	if tkt, err := away.Issue(t.Context(), someone, newVoucher(), minute); !errors.Is(err, errAway) || tkt != "" {
+		t.Errorf("Issue: %q, %v, want nothing and the reason", tkt, err)
+	}
+	if err := away.Allow(t.Context(), "login"); !errors.Is(err, errAway) {
+		t.Errorf("Allow: %v, want the reason", err)
 	}
 	for n := range 3 { // Get, Put, Take
 		t.Run(fmt.Sprintf("redeeming after %d calls", n), func(t *testing.T) {
 			s := &flaky{Store: newStore(), after: 1 << 20}
 			ts := Tickets{s}
-			tkt := issue(t, ts, "owner", minute)
+			tkt := issue(t, ts, someone, minute)
 			s.heal(n)
-			if v, err := ts.Redeem(t.Context(), tkt, "owner"); !errors.Is(err, errAway) || errors.Is(err, ErrNotFound) || v != (Voucher{}) {
+			if v, err := ts.Redeem(t.Context(), tkt, someone); !errors.Is(err, errAway) || errors.Is(err, ErrNotFound) || v != (Voucher{}) {
 				t.Errorf("%+v, %v, want nothing and the reason", v, err)
 			}
 			s.heal(1 << 20)
-			wantNoVoucher(t, ts, tkt, "thief")
-			wantVoucher(t, ts, tkt, "owner") // nothing was lost
+			wantNoVoucher(t, ts, tkt, thief)
+			wantVoucher(t, ts, tkt, someone) // nothing was lost
 		})
 	}
 	t.Run("redeeming again while the store is away", func(t *testing.T) {
 		s := &flaky{Store: newStore(), after: 1 << 20}
 		ts := Tickets{s}
-		tkt := issue(t, ts, "owner", minute)
-		wantVoucher(t, ts, tkt, "owner")
+		tkt := issue(t, ts, someone, minute)
+		wantVoucher(t, ts, tkt, someone)
 		s.heal(1)
-		if v, err := ts.Redeem(t.Context(), tkt, "owner"); !errors.Is(err, errAway) || v != (Voucher{}) {
+		if v, err := ts.Redeem(t.Context(), tkt, someone); !errors.Is(err, errAway) || v != (Voucher{}) {
 			t.Errorf("%+v, %v", v, err)
 		}
 	})
 	t.Run("a full store issues nothing", func(t *testing.T) {
-		if tkt, err := (Tickets{NewMemory().Limited(300)}).Issue(t.Context(), "owner", newVoucher(), minute); !errors.Is(err, ErrFull) || tkt != "" {
+		if tkt, err := (Tickets{NewMemory().Limited(300)}).Issue(t.Context(), someone, newVoucher(), minute); !errors.Is(err, ErrFull) || tkt != "" {
 			t.Errorf("%q, %v", tkt, err)
 		}
 	})
 	t.Run("a value that is too short for an owner", func(t *testing.T) {
 		s := newStore()
 		tkt := newID()
-		if err := s.Put(t.Context(), ticketKey(tkt), []byte("x"), minute); err != nil {
+		if err := s.Put(t.Context(), ticketKey(someone, tkt), []byte("x"), minute); err != nil {
 			t.Fatal(err)
 		}
-		wantNoVoucher(t, Tickets{s}, tkt, "owner")
+		wantNoVoucher(t, Tickets{s}, tkt, someone)
 	})
 	t.Run("a voucher that is no JSON", func(t *testing.T) {
 		s := newStore()
 		tkt := newID()
-		if err := s.Put(t.Context(), ticketKey(tkt), []byte(ownerMark("owner")+"{"), minute); err != nil {
+		if err := s.Put(t.Context(), ticketKey(someone, tkt), []byte(someone.mark()+"{"), minute); err != nil {
 			t.Fatal(err)
 		}
-		if v, err := (Tickets{s}).Redeem(t.Context(), tkt, "owner"); err == nil || v != (Voucher{}) {
+		if v, err := (Tickets{s}).Redeem(t.Context(), tkt, someone); err == nil || v != (Voucher{}) {
 			t.Errorf("%+v, %v", v, err)
 		}
 	})
