@@ -118,14 +118,18 @@ func (b *Broker) endPage(w http.ResponseWriter, r *http.Request, action string, 
 // this is somebody else. Nobody is sent back to the client. A code may be exchanged: only that tells a
 // snapshot visitor from switched-off cookies.
 func (b *Broker) endForStranger(w http.ResponseWriter, r *http.Request, login ticket.Login, e *errand, known bool) {
-	out, err := b.outcomeForStranger(r.Context(), login, original(r).URL.RawQuery)
-	if err != nil {
-		b.cannot(w, r, nil, err)
-		return
-	}
 	action := ""
 	if known {
 		action = e.start()
+	}
+	out, err := b.outcomeForStranger(r.Context(), login, original(r).URL.RawQuery)
+	if err != nil && known {
+		b.cannot(w, r, e, err)
+		return
+	}
+	if err != nil {
+		b.cannot(w, r, nil, err)
+		return
 	}
 	switch {
 	case out.Status == ticket.StatusSnapshot:
