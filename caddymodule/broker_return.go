@@ -32,11 +32,16 @@ func (b *Broker) endErrand(w http.ResponseWriter, r *http.Request, login ticket.
 	}
 }
 
-// sendErrandBack sends the browser back to the client with what its login brought.
+// sendErrandBack sends the browser back to the client with what its login brought. A login whose outcome was lost
+// begins anew by itself, once.
 func (b *Broker) sendErrandBack(w http.ResponseWriter, r *http.Request, login ticket.Login, e *errand) {
 	name, value, out, err := b.bring(r.Context(), login, e, original(r).URL.RawQuery)
 	if err != nil {
 		b.cannot(w, r, e, err)
+		return
+	}
+	if out.Status == ticket.StatusLost && login.Restarts == 0 {
+		b.run(w, r, e, 1)
 		return
 	}
 	if name == "" && out.Status != ticket.StatusDenied {

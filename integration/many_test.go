@@ -100,7 +100,7 @@ func (p *manyPerson) atClient(ctx context.Context, redeem bool) error {
 			p.crowd.ledger.hold(tkt)
 			return false, nil
 		}
-		status, body, err := p.crowd.redeemAt(ctx, &p.crowd.backend, tkt)
+		status, body, err := p.crowd.redeem(ctx, tkt)
 		if err == nil && status == http.StatusOK && !strings.Contains(body, `"openid":"`+p.openID+`"`) {
 			return false, fmt.Errorf("a ticket for somebody else: %s", body)
 		}
@@ -114,6 +114,19 @@ func (p *manyPerson) atClient(ctx context.Context, redeem bool) error {
 	}
 	p.crowd.count(manyDone)
 	return nil
+}
+
+// redeem redeems a ticket, and waits while the gateway says that it cannot.
+func (c *manyCrowd) redeem(ctx context.Context, tkt string) (status int, body string, err error) {
+	for range manySteps {
+		status, body, err = c.redeemAt(ctx, &c.backend, tkt)
+		if err != nil || status != http.StatusServiceUnavailable {
+			return status, body, err
+		}
+		c.count(manyWait)
+		time.Sleep(time.Second)
+	}
+	return status, body, err
 }
 
 // redeemAt redeems a ticket as the client does, and notes in the ledger that it did.
@@ -136,16 +149,25 @@ func (m *manyWorld) redeemAt(ctx context.Context, c *http.Client, tkt string) (i
 	return resp.StatusCode, body.String(), err
 }
 
-// run has n people log in at once, each third of them for the client, and beside that does what disturbs them.
+// manyTogether is how many log in at one time where they do not wait for each other: at any moment some of them
+// are at each step of their login.
+const manyTogether = 50
+
+// run has n people log in, each third of them for the client, and beside that does what disturbs them.
 func (c *manyCrowd) run(t *testing.T, n int, redeem bool, disturb func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	begun := time.Now()
 	var wg sync.WaitGroup
+	together := make(chan struct{}, manyTogether)
 	for i := range n {
 		p := c.person()
 		wg.Go(func() {
+			if c.gate == nil {
+				together <- struct{}{}
+				defer func() { <-together }()
+			}
 			login := p.atShop
 			if i%3 == 2 {
 				login = func(ctx context.Context) error { return p.atClient(ctx, redeem) }
@@ -184,6 +206,9 @@ func manySize(n int) int {
 // end, no session is lost, one that was ended stays ended, and no ticket is redeemed twice.
 func TestManyGateways(t *testing.T) {
 	m := newManyWorld(t, lasting...)
+	m.sim.Update(func(k *wechattest.Knobs) { // so that whatever dies dies in the middle of exchanges as well
+		k.Faults = map[string]wechattest.Fault{wechattest.PathToken: {Before: 100 * time.Millisecond}}
+	})
 	for _, step := range []struct {
 		name string
 		run  func(*testing.T, *manyWorld)
@@ -285,7 +310,7 @@ func manyRedisDies(t *testing.T, m *manyWorld, lasts bool) {
 	c.run(t, n, true, func() {
 		c.await(t, n/4)
 		m.redis.Kill()
-		lifeUntil(t, 20*time.Second, "somebody waits for Redis", func() bool { return c.sum(manyRefresh) > 0 })
+		lifeUntil(t, 20*time.Second, "some wait for Redis", func() bool { return c.sum(manyRefresh)+c.of(manyWait) >= manyTogether/5 })
 		m.redis.Start()
 	})
 	if pressed := c.sum(manyPress + "400"); lasts && pressed > 0 {
@@ -325,7 +350,7 @@ func (m *manyWorld) endLast(t *testing.T) {
 // wantLedger checks what was answered against every gateway, and against one that has just started.
 func (m *manyWorld) wantLedger(t *testing.T) {
 	t.Helper()
-	m.gateways[0].stop()
+	m.gateways[0].kill()
 	m.startOne(0)
 	m.ledger.mu.Lock()
 	defer m.ledger.mu.Unlock()

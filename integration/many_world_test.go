@@ -213,6 +213,7 @@ const (
 	manySelf    = "begun anew by itself"
 	manyRefresh = "a page that tried again by itself: "
 	manyPress   = "a page whose button was pressed: "
+	manyWait    = "a client's program that was told to wait"
 )
 
 func (c *manyTally) String() string {
@@ -243,4 +244,3 @@ type manyLedger struct {
 }
 
 type manySession struct{ token, openID string }
-

@@ -366,14 +366,14 @@ func TestExchangeHasADeadline(t *testing.T) {
 }
 
 // A gateway that died in the middle of an exchange leaves a claim without an outcome.
-func TestClaimWithoutAnOutcomeIsUnavailable(t *testing.T) {
+func TestClaimWithoutAnOutcomeIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, w := newStore(), &weChat{}
 		owner := hashParts("claim", "login")
 		if err := s.Put(t.Context(), claimKey("default", "code"), owner[:], keepOutcome); err != nil {
 			t.Fatal(err)
 		}
-		wantNobody(t, once(t, newCodes(s), w, "code", "login"), StatusUnavailable)
+		wantNobody(t, once(t, newCodes(s), w, "code", "login"), StatusLost)
 		wantNobody(t, once(t, newCodes(s), w, "code", "thief"), StatusExpired)
 		if n := w.total(); n != 0 {
 			t.Errorf("%d exchanges, want 0", n)
@@ -403,7 +403,7 @@ func TestCodesFailClosed(t *testing.T) {
 				s.heal(1 << 20)
 				out = once(t, c, w, "code", "login")
 				if n == calls-1 {
-					wantNobody(t, out, StatusUnavailable) // what it brought is lost, and it is not asked again
+					wantNobody(t, out, StatusLost) // what it brought is lost, and it is not asked again
 				} else {
 					wantUser(t, out, "ocode")
 				}

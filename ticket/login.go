@@ -22,7 +22,7 @@ type Login struct {
 	Path     string `json:"p"`           // of the site's endpoints
 	Scope    string `json:"s"`           // asked of WeChat
 	Started  int64  `json:"t"`           // Unix seconds
-	Restarts int    `json:"n,omitempty"` // how often it was begun anew because its cookie was gone
+	Restarts int    `json:"n,omitempty"` // how often it was begun anew because its cookie, ticket or outcome was gone
 	Return   string `json:"r,omitempty"` // where to go back to, only if short; for a page's button
 	Client   string `json:"c,omitempty"` // the broker's client that the login is for; none: a site
 	Way      string `json:"w,omitempty"` // how its user goes back
