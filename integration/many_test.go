@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -206,9 +208,6 @@ func manySize(n int) int {
 // end, no session is lost, one that was ended stays ended, and no ticket is redeemed twice.
 func TestManyGateways(t *testing.T) {
 	m := newManyWorld(t, lasting...)
-	m.sim.Update(func(k *wechattest.Knobs) { // so that whatever dies dies in the middle of exchanges as well
-		k.Faults = map[string]wechattest.Fault{wechattest.PathToken: {Before: 100 * time.Millisecond}}
-	})
 	for _, step := range []struct {
 		name string
 		run  func(*testing.T, *manyWorld)
@@ -216,6 +215,7 @@ func TestManyGateways(t *testing.T) {
 		{"a thousand logins at once", manyAtOnce},
 		{"fifty tries for each of a hundred tickets", manyTries},
 		{"a process killed and started again", manyProcessDies},
+		{"every process killed in the middle of exchanges", manyExchangesDie},
 		{"a process reloaded", manyReload},
 		{"Redis killed, and back with everything", func(t *testing.T, m *manyWorld) { manyRedisDies(t, m, true) }},
 		{"Redis killed, and back with what it writes every second", func(t *testing.T, m *manyWorld) {
@@ -230,6 +230,10 @@ func TestManyGateways(t *testing.T) {
 		m.endSome(t, 5)
 		t.Run(step.name, func(t *testing.T) {
 			step.run(t, m)
+			if strings.Contains(step.name, "Redis") {
+				m.gateways[0].kill()
+				m.startOne(0) // it knows what Redis says, and nothing else
+			}
 			m.wantLedger(t)
 		})
 		if t.Failed() {
@@ -276,18 +280,48 @@ func manyTries(t *testing.T, m *manyWorld) {
 }
 
 func manyProcessDies(t *testing.T, m *manyWorld) {
-	n := manySize(300)
+	n := manySize(200)
 	c := m.crowd()
 	c.run(t, n, true, func() {
 		c.await(t, n/5)
+		m.slowWeChat(time.Second) // so that some are in the middle of an exchange
+		defer m.slowWeChat(0)
+		c.await(t, n/4)
 		m.gateways[1].kill()
 		c.await(t, n/2)
 		m.startOne(1)
 	})
 }
 
+// manyExchangesDie: WeChat was asked about a code, and whoever asked is dead. The login begins anew by itself.
+func manyExchangesDie(t *testing.T, m *manyWorld) {
+	const n = 6
+	c := m.crowd()
+	m.slowWeChat(time.Second)
+	m.sim.ResetCalls()
+	c.run(t, n, true, func() {
+		lifeUntil(t, 20*time.Second, "all codes are being exchanged", func() bool { return m.sim.CountCalls(wechattest.PathToken) == n })
+		for _, g := range m.gateways {
+			g.kill()
+		}
+		m.slowWeChat(0)
+		for i := range m.gateways {
+			m.startOne(i)
+		}
+	})
+	if self := c.of(manySelf); self != n || c.sum(manyPress) > 0 {
+		t.Errorf("%d of %d began anew by themselves: %s", self, n, &c.manyTally)
+	}
+}
+
+func (m *manyWorld) slowWeChat(wait time.Duration) {
+	m.sim.Update(func(k *wechattest.Knobs) {
+		k.Faults = map[string]wechattest.Fault{wechattest.PathToken: {Before: wait}}
+	})
+}
+
 func manyReload(t *testing.T, m *manyWorld) {
-	n := manySize(300)
+	n := manySize(200)
 	c := m.crowd()
 	c.run(t, n, true, func() {
 		for i, cache := range []string{"1MiB", "2MiB"} {
@@ -305,7 +339,7 @@ func manyReload(t *testing.T, m *manyWorld) {
 
 // manyRedisDies: Redis ends in the middle, and is back once somebody saw that.
 func manyRedisDies(t *testing.T, m *manyWorld, lasts bool) {
-	n := manySize(300)
+	n := manySize(200)
 	c := m.crowd()
 	c.run(t, n, true, func() {
 		c.await(t, n/4)
@@ -313,6 +347,11 @@ func manyRedisDies(t *testing.T, m *manyWorld, lasts bool) {
 		lifeUntil(t, 20*time.Second, "some wait for Redis", func() bool { return c.sum(manyRefresh)+c.of(manyWait) >= manyTogether/5 })
 		m.redis.Start()
 	})
+	for _, tkt := range m.ledger.spent() { // none is good again; wantLedger looks at that
+		if _, _, err := m.redeemAt(t.Context(), m.direct[0], tkt); err != nil {
+			t.Error(err)
+		}
+	}
 	if pressed := c.sum(manyPress + "400"); lasts && pressed > 0 {
 		t.Errorf("a login was lost with a Redis that lost nothing: %s", &c.manyTally)
 	}
@@ -347,11 +386,9 @@ func (m *manyWorld) endLast(t *testing.T) {
 	logout(t, m.direct[last%len(m.direct)], shopPage, s.token)
 }
 
-// wantLedger checks what was answered against every gateway, and against one that has just started.
+// wantLedger checks what was answered against every gateway.
 func (m *manyWorld) wantLedger(t *testing.T) {
 	t.Helper()
-	m.gateways[0].kill()
-	m.startOne(0)
 	m.ledger.mu.Lock()
 	defer m.ledger.mu.Unlock()
 	for i, c := range m.direct {
@@ -395,6 +432,12 @@ func (l *manyLedger) held() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.tickets
+}
+
+func (l *manyLedger) spent() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Keys(l.redeemed))
 }
 
 func (l *manyLedger) redeem(tkt string) {

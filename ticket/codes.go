@@ -175,8 +175,9 @@ func (c *Codes) claimed(ctx context.Context, key, account, code string, owner []
 // await waits for the outcome of an exchange that another gateway has under way. One that does not come in the
 // time that an exchange may take was lost: that gateway died, and the code may be spent.
 func (c *Codes) await(ctx context.Context, key string) (Outcome, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout+awaitMore)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx) // what ends the waiting must not look like a store that is away
+	enough := time.NewTimer(c.Timeout + awaitMore)
+	defer enough.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -186,7 +187,7 @@ func (c *Codes) await(ctx context.Context, key string) (Outcome, error) {
 		}
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
+		case <-enough.C:
 			return Outcome{Status: StatusLost}, nil
 		}
 	}
