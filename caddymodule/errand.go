@@ -256,7 +256,7 @@ func (b *Broker) cannot(w http.ResponseWriter, r *http.Request, e *errand, err e
 	if e != nil {
 		p.Action = e.start()
 		if e.Scope == wechat.ScopeBase {
-			p.Refresh = retrySeconds
+			p.Reason, p.Refresh = "waiting", retrySeconds
 		}
 	}
 	failWith(b.logger, w, r, zapcore.ErrorLevel, "clients' logins do not work", p, zap.Error(err))

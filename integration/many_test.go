@@ -456,3 +456,24 @@ func (l *manyLedger) redeem(tkt string) {
 	defer l.mu.Unlock()
 	l.redeemed[tkt]++
 }
+
+// A client's login that comes back while Redis is away waits at a page that tries again by itself.
+func TestRedisAwayForClients(t *testing.T) {
+	redis := newRedis(t)
+	w := redisWorld(t)
+	w.env = append(w.env, "SHOP_SECRET="+shopSecret, "BLOG_SECRET="+blogSecret)
+	w.start(w.onRedis(w.brokerWith(clientBlocks, ""), redis))
+	b := w.browser(w.sim, wechattest.BrowserOptions{User: "lina"})
+	redis.Kill()
+	page := open(t, b, startV2("https://blog.example/x", "it's"))
+	wantStatus(t, page, http.StatusBadGateway)
+	redis.Start()
+	page, err := b.Refresh(t.Context(), page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := landed(t, page, "https://blog.example/x")
+	if resp, user := w.redeem(t, q.Get("ticket"), "blog", blogSecret); resp.StatusCode != http.StatusOK || user["state"] != "it's" {
+		t.Errorf("status %d, %v", resp.StatusCode, user)
+	}
+}
