@@ -165,13 +165,19 @@ install_for_tests() {
 	has zbarimg || packages+=(zbar-tools)
 	has node || packages+=(nodejs)
 	has npm || packages+=(npm)
+	has python3 || packages+=(python3)
 	if ((${#packages[@]})); then
 		apt_install "${packages[@]}"
 	fi
-	if [[ -f integration/browser/package.json && ! -d integration/browser/node_modules/playwright-core ]]; then
-		echo "npm ci in integration/browser"
-		PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefix integration/browser --no-audit --no-fund
-	fi
+	npm_ci integration/browser playwright-core
+	npm_ci integration/sdk co-wechat-oauth
+}
+
+# npm_ci installs a folder's modules, unless the named one is there.
+npm_ci() {
+	[[ -f $1/package.json && ! -d $1/node_modules/$2 ]] || return 0
+	echo "npm ci in $1"
+	PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --prefix "$1" --no-audit --no-fund
 }
 
 # has looks where daemons are, too: an ordinary user's PATH is without /usr/sbin.

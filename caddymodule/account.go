@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -18,7 +19,7 @@ type Account struct {
 	AppID string `json:"app_id,omitempty"`
 
 	// The app secret. Keep it out of the configuration: {env.WECHAT_APP_SECRET} or {file./path} stays
-	// symbolic in Caddy's /config/ and autosave. Required.
+	// symbolic in Caddy's /config/ and autosave. Required, unless broker is there.
 	AppSecret string `json:"app_secret,omitempty"`
 
 	// What kind of account this is: `service`, a certified service account or a test account.
@@ -52,17 +53,21 @@ type Account struct {
 	// Where codes are exchanged. Default: https://api.weixin.qq.com.
 	APIURL string `json:"api_url,omitempty"`
 
-	// Logs in through another gateway's broker instead of with the app secret. Not available yet.
+	// Logs in through another gateway's broker, which has the app secret, instead of with one here.
+	// Default: none.
 	Broker *AccountBroker `json:"broker,omitempty"`
 }
 
-// AccountBroker names another gateway's broker. Not available yet.
+// AccountBroker names another gateway's broker, and this gateway as its client.
 type AccountBroker struct {
-	// The broker's address, such as https://auth.example.com.
+	// The broker's origin, such as https://auth.example.com. Plain http is for test accounts and loopback
+	// addresses alone. Required.
 	URL string `json:"url,omitempty"`
-	// This gateway's client id there.
+
+	// This gateway's client id there. Required.
 	ClientID string `json:"client_id,omitempty"`
-	// And its secret.
+
+	// And its secret, at least 16 characters. Keep it out of the configuration, as the app secret. Required.
 	ClientSecret string `json:"client_secret,omitempty"`
 }
 
@@ -104,6 +109,7 @@ func (a *Account) check() error {
 		func() error { return checkURL("open_url", a.OpenURL) },
 		func() error { return checkURL("api_url", a.APIURL) },
 		func() error { return notNegative("timeout", time.Duration(a.Timeout)) },
+		a.checkBesideBroker,
 		a.checkBroker,
 	)
 }
@@ -113,10 +119,26 @@ func (a *Account) available() error {
 	if a.Kind == kindWebsite {
 		return notYet("kind website")
 	}
-	if a.Broker != nil {
-		return notYet("broker")
-	}
 	return nil
+}
+
+// secret is what proves this gateway to WeChat, or to the broker.
+func (a *Account) secret() string {
+	if a.Broker != nil {
+		return a.Broker.ClientSecret
+	}
+	return a.AppSecret
+}
+
+// literalSecret names the option whose secret is written as it is.
+func (a *Account) literalSecret() string {
+	switch {
+	case a.secret() == "" || placeholder(a.secret()):
+		return ""
+	case a.Broker != nil:
+		return "broker's secret"
+	}
+	return "app_secret"
 }
 
 func (a *Account) checkSecret() error {
@@ -225,17 +247,91 @@ func (f VerifyFile) text() string {
 	return f.Content
 }
 
+// besideBroker names the first option beside broker that has a meaning only where the app secret is.
+func (a *Account) besideBroker() string {
+	if a.Broker == nil {
+		return ""
+	}
+	for _, x := range []struct {
+		option string
+		there  bool
+	}{
+		{"domain", len(a.Domains) > 0},
+		{"verify_file", len(a.VerifyFiles) > 0},
+		{"open_url", a.OpenURL != ""},
+		{"api_url", a.APIURL != ""},
+		{"lang", a.Lang != ""},
+		{"kind", a.Kind == kindWebsite},
+	} {
+		if x.there {
+			return x.option
+		}
+	}
+	return ""
+}
+
+func (a *Account) checkBesideBroker() error {
+	option := a.besideBroker()
+	switch option {
+	case "":
+		return nil
+	case "kind":
+		option = "kind website" // service is the default, and says nothing
+	}
+	return fmt.Errorf("%s is beside broker, and belongs to the gateway that the broker runs on, which has the app secret; move it there, or remove it", option)
+}
+
 func (a *Account) checkBroker() error {
 	if a.Broker == nil {
 		return nil
 	}
-	if err := checkURL("broker", a.Broker.URL); err != nil {
-		return err
-	}
 	if a.Broker.URL == "" || a.Broker.ClientID == "" || a.Broker.ClientSecret == "" {
 		return errors.New("broker needs three values: broker <url> <client-id> <secret>")
 	}
-	return nil
+	return firstError(
+		func() error { return a.checkBrokerURL(a.Broker.URL) },
+		func() error { return checkBrokerID(a.Broker.ClientID) },
+		func() error {
+			if err := checkClientSecret(a.Broker.ClientSecret); err != nil {
+				return fmt.Errorf("broker: %w", err)
+			}
+			return nil
+		},
+	)
+}
+
+func (a *Account) checkBrokerURL(address string) error {
+	if placeholder(address) {
+		return nil
+	}
+	if err := checkURL("broker", address); err != nil {
+		return err
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || strings.ContainsAny(address, "*?#"):
+		return fmt.Errorf("broker %q is not an address; write it as https://host", address)
+	case u.Path != "" && u.Path != "/":
+		return fmt.Errorf("broker %q has a path; a broker answers at the root of its domain: write https://%s", address, u.Host)
+	case u.Scheme == "http" && !a.Test && !isLoopback(u.Hostname()):
+		return fmt.Errorf("broker %q is plain http, and the client secret would travel for all to read; write https://%s, or add the option test if this is a test account", address, u.Host)
+	}
+	_, err = normalOrigin(address)
+	return err
+}
+
+// isLoopback reports whether what is sent to host stays on this machine.
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// checkBrokerID takes what HTTP Basic can carry, where ":" ends the id.
+func checkBrokerID(id string) error {
+	if placeholder(id) || !strings.ContainsFunc(id, func(c rune) bool { return c == ':' || c < ' ' || c == 0x7f }) {
+		return nil
+	}
+	return errors.New("broker: the client id has a colon or a control character, which HTTP Basic cannot carry; give the client another id at the broker: client <id> { … }")
 }
 
 // resolve replaces placeholders.
@@ -247,6 +343,9 @@ func (a *Account) resolve() error {
 		{"lang", &a.Lang},
 		{"open_url", &a.OpenURL},
 		{"api_url", &a.APIURL},
+	}
+	if b := a.Broker; b != nil {
+		values = append(values, value{"broker", &b.URL}, value{"broker", &b.ClientID}, value{"broker", &b.ClientSecret})
 	}
 	values = append(values, each("domain", a.Domains)...)
 	for i := range a.VerifyFiles {

@@ -36,7 +36,7 @@ type appParser struct {
 //			timeout     <duration>                  # one WeChat API call; default 5s
 //			open_url    <url>                       # default https://open.weixin.qq.com
 //			api_url     <url>                       # default https://api.weixin.qq.com
-//			broker      <url> <client-id> <secret>  # (later) instead of app_secret: log in through another gateway's broker
+//			broker      <url> <client-id> <secret>  # instead of app_secret: log in through another gateway's broker
 //		}
 //		store memory [<size>]                       # default: embedded, nothing to install; 64MiB
 //		store redis <address>... {                  # many gateways, one state; single, Sentinel or Cluster
@@ -115,6 +115,7 @@ func (p *appParser) account(d *caddyfile.Dispenser) error {
 	p.Accounts[name] = acc
 	return firstError(
 		func() error { return b.place(acc.checkDomains(), "domain") },
+		func() error { return b.place(acc.checkBesideBroker(), acc.besideBroker()) },
 		func() error { return b.place(acc.check(), "broker") },
 	)
 }
@@ -154,8 +155,8 @@ func (a *Account) readBroker(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
-	a.Broker = &AccountBroker{URL: args[0], ClientID: args[1], ClientSecret: args[2]}
-	return a.checkBroker()
+	a.Broker = &AccountBroker{URL: args[0], ClientID: args[1], ClientSecret: args[2]} // checked when `test` is known
+	return nil
 }
 
 func (p *appParser) sessionKey(d *caddyfile.Dispenser) error {

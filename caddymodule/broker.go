@@ -41,6 +41,7 @@ type Broker struct {
 	clients  map[string]*client // by id
 	targets  map[string]*client // by token, lower-case
 	patterns []pattern          // the longest first
+	asked    chan struct{}      // full where WeChat is asked about as many arrivals as may be at once
 	refusals *once              // a minute: the warning about a client that proves nothing
 }
 
@@ -62,6 +63,7 @@ func (b *Broker) Provision(ctx caddy.Context) (err error) {
 		return err
 	}
 	b.logger, b.address, b.ttl, b.refusals = ctx.Logger(), addressOf(ctx), time.Duration(b.TicketTTL), new(once)
+	b.asked = make(chan struct{}, maxAsked)
 	if b.ttl == 0 {
 		b.ttl = defaultTicketTTL
 	}
@@ -92,6 +94,9 @@ func (b *Broker) takeAccounts() error {
 		acc, err := b.app.account(name)
 		if err != nil {
 			return err
+		}
+		if acc.broker != "" {
+			return fmt.Errorf("account %s logs in through the broker at %s, and has no app secret to serve others with; name it in that gateway's wechat_broker, or give it its app_secret here", name, acc.broker)
 		}
 		if !b.isDomainOf(acc) {
 			return fmt.Errorf("account %s does not name this site as its domain; add to it: domain <this site's host>", name)
@@ -130,10 +135,20 @@ func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	if b.serveClients(w, r, at) || at == b.Path+"/callback" && b.serveOwnCallback(w, r) {
 		return nil
 	}
-	if len(b.clients) > 0 && !b.siteHasAuth() { // which hides them itself, once it has read its own
-		b.app.hideCookies(r.Header)
-	}
+	b.hideCookies(r)
 	return next.ServeHTTP(w, r)
+}
+
+// hideCookies keeps the gateway's cookies from the site behind the broker. A wechat_auth there hides its own,
+// once it has read them, and may stand before a part of the site only.
+func (b *Broker) hideCookies(r *http.Request) {
+	switch {
+	case len(b.clients) == 0:
+	case b.siteHasAuth():
+		hideCookies(r.Header, isBrokerCookie)
+	default:
+		hideCookies(r.Header, b.app.isOwnCookie)
+	}
 }
 
 // serveClients answers what is the clients'. It reports whether it did.

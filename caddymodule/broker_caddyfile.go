@@ -102,11 +102,19 @@ func (p *brokerParser) client(d *caddyfile.Dispenser) error {
 	if placeholder(id) {
 		return fmt.Errorf("client id %q has a placeholder; write the id itself", id)
 	}
+	if err := checkClientID(id); err != nil {
+		return err
+	}
 	if p.Clients[id] != nil {
 		return fmt.Errorf("client %s is there twice; give each an id of its own", id)
 	}
 	if p.Clients == nil {
 		p.Clients = map[string]*Client{}
+	}
+	for _, acc := range p.app.Accounts {
+		if acc.AppID == id {
+			return errAppID(id)
+		}
 	}
 	p.Clients[id] = c
 	if err := b.read(d, p.clientOptions(c), nil); err != nil {

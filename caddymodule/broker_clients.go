@@ -58,7 +58,10 @@ func (b *Broker) newClient(id string, cfg *Client) (*client, error) {
 	for _, n := range cfg.RedeemFrom {
 		c.networks = append(c.networks, parseNetwork(n))
 	}
-	return c, firstError(func() error { return c.takeAccounts(b) }, c.takeTargets)
+	for token, target := range cfg.Tokens {
+		c.targets[strings.ToLower(token)], _ = parseReturn(target) // it was checked
+	}
+	return c, c.takeAccounts(b)
 }
 
 // resolve replaces placeholders.
@@ -94,17 +97,6 @@ func (c *client) takeAccounts(b *Broker) error {
 	return nil
 }
 
-func (c *client) takeTargets() error {
-	for token, target := range c.Tokens {
-		a, err := parseReturn(target, nameTicket, nameState, nameOpenID)
-		if err != nil {
-			return fmt.Errorf("token %s: its address cannot be used: %w", token, err)
-		}
-		c.targets[strings.ToLower(token)] = a
-	}
-	return nil
-}
-
 // takeClients makes the broker's clients.
 func (b *Broker) takeClients() error {
 	b.clients, b.targets = map[string]*client{}, map[string]*client{}
@@ -124,7 +116,7 @@ func (b *Broker) takeClients() error {
 			b.targets[token] = c
 		}
 	}
-	slices.SortStableFunc(b.patterns, func(p, q pattern) int { return len(q.String()) - len(p.String()) })
+	slices.SortStableFunc(b.patterns, func(p, q pattern) int { return p.compare(q.returnPattern) })
 	if len(b.clients) > 0 {
 		b.app.gateway.keys.Live(refreshLife)
 		if !slices.Contains(b.app.cookieBases, brokerCookie) {
@@ -137,7 +129,7 @@ func (b *Broker) takeClients() error {
 // claimClient keeps one id from standing for two clients: their tickets lie in one store, under that id.
 func (a *App) claimClient(c *client) error {
 	if slices.ContainsFunc(slices.Collect(maps.Values(a.accounts)), func(acc *account) bool { return acc.appID == c.id }) {
-		return errors.New("the id is an account's app id; choose another, as it stands in the app id's place")
+		return errAppID(c.id)
 	}
 	other := a.clients[c.id]
 	if other != nil && (other.secret != c.secret || other.Public != c.Public) {
@@ -153,9 +145,9 @@ func (c *client) terms() ticket.Terms { return ticket.Terms{Public: c.Public, Re
 // uses reports whether the client may log in with the account.
 func (c *client) uses(acc *account) bool { return slices.Contains(c.accounts, acc) }
 
-// takes reports whether one of the client's patterns takes the address.
-func (c *client) takes(a returnAddress) bool {
-	return slices.ContainsFunc(c.patterns, func(p returnPattern) bool { return p.matches(a) })
+// hears reports whether the client may be told of the user: its accounts may be others since the login.
+func (c *client) hears(u ticket.Identity) bool {
+	return slices.ContainsFunc(c.accounts, func(acc *account) bool { return acc.appID == u.AppID })
 }
 
 // isOrigin reports whether origin is one that the client returns to.
@@ -203,6 +195,9 @@ func (b *Broker) clientOf(a returnAddress) *client {
 // ok where something is claimed that is not so: then nothing may be spent.
 func (b *Broker) redeemer(r *http.Request) (c *client, ok bool) {
 	if r.Header.Get("Authorization") == "" {
+		if !b.hasPublic() {
+			b.sayRefused(r, "", "it sent no secret (HTTP Basic), and no client is public")
+		}
 		return nil, true
 	}
 	id, secret, _ := r.BasicAuth()
@@ -230,13 +225,36 @@ func (b *Broker) proves(r *http.Request, c *client, secret string) bool {
 	default:
 		return true
 	}
+	id := ""
+	if c != nil {
+		id = c.id // a stranger chose any other
+	}
+	b.sayRefused(r, id, why)
+	return false
+}
+
+// showsSecret reports whether the client's secret came over plain http, where anybody on the way can read it.
+func (b *Broker) showsSecret(r *http.Request, c *client) bool {
+	if !b.isPlain(r) {
+		return false
+	}
+	b.sayRefused(r, c.id, "its secret came over plain http; it must ask at https://, and get a new secret")
+	return true
+}
+
+func (b *Broker) sayRefused(r *http.Request, id, why string) {
 	if b.refusals.aMinute() {
-		id := ""
-		if c != nil {
-			id = c.id // a stranger chose any other
-		}
 		ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 		b.logger.Warn("a client was refused (this is said once a minute)", zap.String("client", id), zap.String("why", why), zap.String("address", ip))
+	}
+}
+
+// hasPublic reports whether anybody may redeem without a secret.
+func (b *Broker) hasPublic() bool {
+	for _, c := range b.clients {
+		if c.Public {
+			return true
+		}
 	}
 	return false
 }

@@ -35,7 +35,10 @@ func (b *Broker) serveTicket(w http.ResponseWriter, r *http.Request, tkt string)
 		w.WriteHeader(http.StatusTooEarly)
 		return
 	}
-	v, err := b.redeem(r, tkt)
+	v, err := ticket.Voucher{}, ticket.ErrNotFound
+	if isPressed(r) { // a browser that fetches ahead, or an image's address, spends nothing
+		v, err = b.redeem(r, tkt)
+	}
 	b.allowOrigin(h, r, v.Client)
 	if err != nil {
 		b.notFound(w, err)
@@ -49,26 +52,31 @@ func (b *Broker) serveTicket(w http.ResponseWriter, r *http.Request, tkt string)
 
 func (b *Broker) redeem(r *http.Request, tkt string) (ticket.Voucher, error) {
 	c, ok := b.redeemer(r)
-	if !ok || c != nil && b.isPlain(r) {
+	if !ok || c != nil && b.showsSecret(r, c) {
 		return ticket.Voucher{}, ticket.ErrNotFound
-	}
-	if c != nil {
-		return b.app.gateway.tickets.RedeemBy(r.Context(), tkt, c.id)
 	}
 	if err := b.redeemableHere(r, tkt); err != nil {
 		return ticket.Voucher{}, err
 	}
-	return b.app.gateway.tickets.RedeemBy(r.Context(), tkt, "")
+	id := ""
+	if c != nil {
+		id = c.id
+	}
+	return b.app.gateway.tickets.RedeemBy(r.Context(), tkt, id)
 }
 
-// redeemableHere asks before a public ticket is spent whether its client redeems from where r comes from.
+// redeemableHere asks before a public ticket is spent whether its client redeems from where r comes from, whoever
+// sent it. Of any other ticket it says nothing.
 func (b *Broker) redeemableHere(r *http.Request, tkt string) error {
 	for _, c := range b.clients {
 		if !c.Public || len(c.networks) == 0 {
 			continue
 		}
 		id, err := b.app.gateway.tickets.PublicClient(r.Context(), tkt)
-		if err == nil && b.clients[id] != nil && !b.clients[id].redeemsFrom(r) {
+		switch {
+		case errors.Is(err, ticket.ErrNotFound):
+			return nil
+		case err == nil && b.clients[id] != nil && !b.clients[id].redeemsFrom(r):
 			return ticket.ErrNotFound
 		}
 		return err

@@ -14,17 +14,26 @@ import (
 // endErrand ends a client's login: only the browser that began it is sent back to the client.
 func (b *Broker) endErrand(w http.ResponseWriter, r *http.Request, login ticket.Login) {
 	w.Header().Set("Referrer-Policy", "no-referrer")
+	if b.elsewhere(w, r, b.accounts[login.Account]) {
+		return
+	}
 	jar := b.jar(r, b.accounts[login.Account])
-	pending, mine := pendingOf(jar.open(r.Context()), login.ID)
+	kept := jar.open(r.Context())
+	pending, mine := pendingOf(kept, login.ID)
 	e := &errand{Client: login.Client, Account: login.Account, Way: login.Way, To: login.Return, State: login.State, Scope: login.Scope}
 	if mine {
 		mine = json.Unmarshal(pending.Return, e) == nil
+	}
+	if mine && e.Posted { // its start could drop none
+		jar.makeRoom(w, without(kept, login.ID), 0)
 	}
 	err := b.check(e)
 	switch {
 	case login.Origin != jar.origin || err != nil && (mine || login.Return != ""):
 		failWith(b.logger, w, r, zapcore.WarnLevel, "a client's login came back, and its client is another by now",
 			page{Name: "error", Reason: "expired", Status: http.StatusBadRequest, Code: codeParameter}, zap.String("client", login.Client), zap.Error(err))
+	case mine && e.Posted && b.starts(r, e, kept) > maxAttempts: // the form's start could not count them
+		b.tooManyStarts(w, r, jar, e, kept)
 	case mine:
 		b.sendErrandBack(w, r, login, e)
 	default:

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -31,8 +32,8 @@ const (
 
 // snsToken is what an access or refresh token of ours says.
 type snsToken struct {
-	ID       string          `json:"i"` // under which the profile lies in the store
-	Identity ticket.Identity `json:"u"` // an access token's is without nickname and picture
+	ID       string          `json:"i"` // under which the profile lies in the store: one for all of a login's tokens
+	Identity ticket.Identity `json:"u"` // an access token's is without nickname, picture and unionid
 	Profile  *ticket.Profile `json:"p,omitempty"`
 	Snapshot bool            `json:"v,omitempty"`
 	Expires  int64           `json:"x"` // Unix seconds
@@ -69,17 +70,15 @@ func (b *Broker) serveSNS(w http.ResponseWriter, r *http.Request, at string) {
 		w.WriteHeader(http.StatusTooEarly)
 		return
 	}
-	q, err := url.ParseQuery(original(r).URL.RawQuery)
 	var answer any
+	var err error
 	switch {
 	case b.isPlain(r):
 		err = refusal(43003)
 	case r.Method != http.MethodGet:
 		err = refusal(43001)
-	case err != nil:
-		err = refusal(40013)
 	default:
-		answer, err = serve(r.Context(), r, q)
+		answer, err = serve(r.Context(), r, original(r).URL.Query())
 	}
 	b.writeSNS(w, answer, err)
 }
@@ -101,9 +100,11 @@ func (b *Broker) writeSNS(w http.ResponseWriter, answer any, err error) {
 	h.Set("Content-Type", "text/plain")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	enc := json.NewEncoder(w)
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(answer) // the client has gone away; nobody is left to tell
+	_ = enc.Encode(answer)                        // only structs of ours come here
+	_, _ = w.Write(bytes.TrimSpace(body.Bytes())) // the client has gone away; nobody is left to tell
 }
 
 // newRequestID is shaped as WeChat's: Unix seconds in hex, and two random numbers.
@@ -114,67 +115,84 @@ func newRequestID() string {
 	return fmt.Sprintf("%08x-%s-%s", now().Unix(), s[:8], s[8:])
 }
 
-// snsClient returns the client that q names in the app id's place.
-func (b *Broker) snsClient(q url.Values) (*client, error) {
-	if q.Get("appid") == "" {
-		return nil, refusal(41002)
+// snsMissing are the errcodes of parameters that are not there.
+var snsMissing = map[string]refusal{
+	"appid": 41002, "secret": 41004, "code": 41008, "refresh_token": 41003, "access_token": 41001, "openid": 41009,
+}
+
+// snsNeeds is the refusal of the first parameter that is missing: WeChat looks for all of them first.
+func snsNeeds(q url.Values, names ...string) error {
+	for _, name := range names {
+		if q.Get(name) == "" {
+			return snsMissing[name]
+		}
 	}
-	c := b.clients[q.Get("appid")]
-	if c == nil || c.Public {
-		return nil, refusal(40013)
+	return nil
+}
+
+// snsClient returns the client that q names in the app id's place, or nil. A public one proves nothing.
+func (b *Broker) snsClient(q url.Values) *client {
+	if c := b.clients[q.Get("appid")]; c != nil && !c.Public {
+		return c
 	}
-	return c, nil
+	return nil
 }
 
 // snsAccessToken is GET /sns/oauth2/access_token?appid=&secret=&code=&grant_type=authorization_code.
 func (b *Broker) snsAccessToken(ctx context.Context, r *http.Request, q url.Values) (any, error) {
-	c, err := b.snsClient(q)
-	if err != nil {
+	if err := snsNeeds(q, "appid", "secret", "code"); err != nil {
 		return nil, err
 	}
-	switch {
-	case q.Get("secret") == "":
-		return nil, refusal(41004)
-	case !b.proves(r, c, q.Get("secret")) && c.knows(q.Get("secret")):
-		return nil, refusal(40164)
-	case !c.knows(q.Get("secret")):
-		return nil, refusal(40125)
+	c := b.snsClient(q)
+	switch secret := q.Get("secret"); {
 	case q.Get("grant_type") != "authorization_code":
 		return nil, refusal(40002)
-	case q.Get("code") == "":
-		return nil, refusal(41008)
+	case b.proves(r, c, secret):
+	case c == nil:
+		return nil, refusal(40013)
+	case c.knows(secret):
+		return nil, refusal(40164)
+	default:
+		return nil, refusal(40125)
 	}
 	v, err := b.app.gateway.tickets.RedeemCode(ctx, q.Get("code"), c.id)
 	switch {
 	case errors.Is(err, ticket.ErrUsed):
 		return nil, refusal(40163)
-	case errors.Is(err, ticket.ErrNotFound):
+	case errors.Is(err, ticket.ErrNotFound), err == nil && !c.hears(v.Identity):
 		return nil, refusal(40029)
 	case err != nil:
 		return nil, err
 	}
 	b.app.gateway.codes.NoteEnd(ctx, v.Login, attemptWindow)
-	refresh := snsToken{Identity: v.Identity, Profile: v.Profile, Snapshot: v.Snapshot, Expires: now().Add(refreshLife).Unix()}
+	refresh := snsToken{
+		ID: ticket.NewLoginID(), Identity: v.Identity, Profile: v.Profile, Snapshot: v.Snapshot,
+		Expires: now().Add(refreshLife).Unix(),
+	}
 	sealed, err := b.sealSNS(ctx, c, "refresh", refresh)
 	if err != nil {
 		return nil, err
 	}
-	return b.snsGrant(ctx, c, refresh, sealed)
+	answer, err := b.snsGrant(ctx, c, refresh, sealed)
+	answer.UnionID = v.Identity.UnionID
+	if v.Snapshot {
+		answer.IsSnapshotUser = 1
+	}
+	return answer, err
 }
 
 // snsRefreshToken is GET /sns/oauth2/refresh_token?appid=&grant_type=refresh_token&refresh_token=. The refresh
 // token stays what it is: WeChat's cannot be renewed either.
 func (b *Broker) snsRefreshToken(ctx context.Context, _ *http.Request, q url.Values) (any, error) {
-	c, err := b.snsClient(q)
-	if err != nil {
+	if err := snsNeeds(q, "appid", "refresh_token"); err != nil {
 		return nil, err
 	}
-	sealed := q.Get("refresh_token")
+	c, sealed := b.snsClient(q), q.Get("refresh_token")
 	switch {
 	case q.Get("grant_type") != "refresh_token":
 		return nil, refusal(40002)
-	case sealed == "":
-		return nil, refusal(41003)
+	case c == nil:
+		return nil, refusal(40013)
 	}
 	refresh, err := b.openSNS(ctx, c, "refresh", sealed)
 	switch {
@@ -186,31 +204,28 @@ func (b *Broker) snsRefreshToken(ctx context.Context, _ *http.Request, q url.Val
 	return b.snsGrant(ctx, c, refresh, sealed)
 }
 
-// snsGrant answers with a new access token.
-func (b *Broker) snsGrant(ctx context.Context, c *client, refresh snsToken, sealed string) (any, error) {
-	access := snsToken{ID: ticket.NewLoginID(), Identity: refresh.Identity, Snapshot: refresh.Snapshot, Expires: now().Add(accessLife).Unix()}
-	access.Identity.Nickname, access.Identity.HeadImgURL = "", ""
-	if refresh.hasProfile() {
+// snsGrant answers with a new access token. However often a client refreshes, one login keeps one profile.
+func (b *Broker) snsGrant(ctx context.Context, c *client, refresh snsToken, sealed string) (snsAnswer, error) {
+	access := snsToken{ID: refresh.ID, Identity: refresh.Identity, Snapshot: refresh.Snapshot, Expires: now().Add(accessLife).Unix()}
+	access.Identity.Nickname, access.Identity.HeadImgURL, access.Identity.UnionID = "", "", ""
+	if refresh.hasProfile(c) {
 		v := ticket.Voucher{Identity: refresh.Identity, Profile: refresh.Profile}
 		if err := b.profiles().Keep(ctx, snsProfile(access.ID), v, accessLife); err != nil {
-			return nil, err
+			return snsAnswer{}, err
 		}
 	}
 	token, err := b.sealSNS(ctx, c, "access", access)
 	if err != nil {
-		return nil, err
+		return snsAnswer{}, err
 	}
-	answer := snsAnswer{
+	return snsAnswer{
 		AccessToken: token, ExpiresIn: int(accessLife / time.Second), RefreshToken: sealed,
-		OpenID: access.Identity.OpenID, Scope: access.Identity.Scope, UnionID: access.Identity.UnionID,
-	}
-	if access.Snapshot {
-		answer.IsSnapshotUser = 1
-	}
-	return answer, nil
+		OpenID: access.Identity.OpenID, Scope: access.Identity.Scope,
+	}, nil
 }
 
-// snsAnswer is WeChat's answer with a token. is_snapshotuser is there only where it is 1.
+// snsAnswer is WeChat's answer with a token. The last two are a code's alone, and is_snapshotuser is there only
+// where it is 1.
 type snsAnswer struct {
 	AccessToken    string `json:"access_token"`
 	ExpiresIn      int    `json:"expires_in"` // seconds
@@ -221,19 +236,19 @@ type snsAnswer struct {
 	UnionID        string `json:"unionid,omitempty"`
 }
 
-// hasProfile reports whether userinfo answers for the token.
-func (t snsToken) hasProfile() bool {
-	return !t.Snapshot && ticket.ScopeCovers(t.Identity.Scope, wechat.ScopeUserInfo)
+// hasProfile reports whether userinfo answers its client for the token.
+func (t snsToken) hasProfile(c *client) bool {
+	return !t.Snapshot && ticket.ScopeCovers(t.Identity.Scope, wechat.ScopeUserInfo) && ticket.ScopeCovers(c.Scope, wechat.ScopeUserInfo)
 }
 
 // snsUserInfo is GET /sns/userinfo?access_token=&openid=&lang=. The profile is what WeChat said at the login,
 // in the account's language.
 func (b *Broker) snsUserInfo(ctx context.Context, _ *http.Request, q url.Values) (any, error) {
-	access, err := b.snsAccess(ctx, q)
+	c, access, err := b.snsAccess(ctx, q)
 	switch {
 	case err != nil:
 		return nil, err
-	case !access.hasProfile():
+	case !access.hasProfile(c):
 		return nil, refusal(48001)
 	}
 	v, err := b.profiles().Read(ctx, snsProfile(access.ID))
@@ -269,7 +284,7 @@ type snsUser struct {
 
 // snsAuth is GET /sns/auth?access_token=&openid=.
 func (b *Broker) snsAuth(ctx context.Context, _ *http.Request, q url.Values) (any, error) {
-	if _, err := b.snsAccess(ctx, q); err != nil {
+	if _, _, err := b.snsAccess(ctx, q); err != nil {
 		return nil, err
 	}
 	return struct {
@@ -280,30 +295,27 @@ func (b *Broker) snsAuth(ctx context.Context, _ *http.Request, q url.Values) (an
 
 // snsAccess reads the access token of q, whose openid must be its own. These calls do not say which client
 // makes them: the token does.
-func (b *Broker) snsAccess(ctx context.Context, q url.Values) (snsToken, error) {
-	sealed := q.Get("access_token")
-	switch {
-	case sealed == "":
-		return snsToken{}, refusal(41001)
-	case q.Get("openid") == "":
-		return snsToken{}, refusal(41009)
+func (b *Broker) snsAccess(ctx context.Context, q url.Values) (*client, snsToken, error) {
+	if err := snsNeeds(q, "access_token", "openid"); err != nil {
+		return nil, snsToken{}, err
 	}
+	sealed := q.Get("access_token")
 	id, _, _ := strings.Cut(sealed, ".")
 	name, err := hex.DecodeString(id)
 	c := b.clients[string(name)]
-	if err != nil || c == nil {
-		return snsToken{}, refusal(40001)
+	if err != nil || c == nil || c.Public {
+		return nil, snsToken{}, refusal(40001)
 	}
 	access, err := b.openSNS(ctx, c, "access", sealed)
 	switch {
 	case err != nil:
-		return snsToken{}, refusal(40001)
+		return nil, snsToken{}, refusal(40001)
 	case access.Expires <= now().Unix():
-		return snsToken{}, refusal(42001)
+		return nil, snsToken{}, refusal(42001)
 	case access.Identity.OpenID != q.Get("openid"):
-		return snsToken{}, refusal(40003)
+		return nil, snsToken{}, refusal(40003)
 	}
-	return access, nil
+	return c, access, nil
 }
 
 func snsProfile(id string) []string { return []string{"access token", id} }
@@ -318,13 +330,19 @@ func (b *Broker) sealSNS(ctx context.Context, c *client, kind string, t snsToken
 	return hex.EncodeToString([]byte(c.id)) + "." + sealed, err
 }
 
+// errLostAccount says that a token is of an account that its client may no longer use.
+var errLostAccount = errors.New("the client may not use the token's account")
+
 func (b *Broker) openSNS(ctx context.Context, c *client, kind, token string) (t snsToken, err error) {
 	_, sealed, _ := strings.Cut(token, ".")
 	plain, err := b.app.gateway.keys.Open(ctx, snsPurpose(c, kind), sealed)
 	if err != nil {
 		return t, err
 	}
-	return t, json.Unmarshal(plain, &t)
+	if err = json.Unmarshal(plain, &t); err == nil && !c.hears(t.Identity) {
+		err = errLostAccount
+	}
+	return t, err
 }
 
 // snsPurpose binds a token to its client and to the client's secret: a new secret ends the tokens of the old.

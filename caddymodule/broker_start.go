@@ -1,12 +1,14 @@
 package caddymodule
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-wechat/caddy-wechat/wechat"
@@ -38,7 +40,7 @@ func (b *Broker) serveStart(w http.ResponseWriter, r *http.Request, appID string
 	form, ok := readForm(w, r)
 	e := &errand{Account: acc.name, Way: wayTicket}
 	if !ok {
-		b.refuse(w, r, e, errNoAddress)
+		b.refuse(w, r, e, errOddForm)
 		return
 	}
 	e.To = b.wantedAddress(r, form, acc)
@@ -153,8 +155,13 @@ func (b *Broker) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	if !allowed(w, r, http.MethodGet) {
 		return
 	}
-	q, ok := onlyOnes(original(r).URL.RawQuery, "appid", "redirect_uri", "response_type", "scope", "state")
+	q, ok := onlyOnes(original(r).URL.RawQuery, "appid", "redirect_uri", "response_type", "scope", "state", wechat.ForcePopup, wechat.ForceSnapShot)
 	e := &errand{Way: wayCode, Client: q["appid"], To: q["redirect_uri"], State: q["state"]}
+	for _, name := range []string{wechat.ForcePopup, wechat.ForceSnapShot} {
+		if q[name] == "true" || q[name] == "1" {
+			e.Force = append(e.Force, name)
+		}
+	}
 	if acc := b.accountOf(q["appid"]); acc != nil {
 		e.Way, e.Client, e.Account = wayPass, "", acc.name
 	} else if c := b.clients[q["appid"]]; c == nil || len(c.accounts) == 0 {
@@ -168,7 +175,7 @@ func (b *Broker) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	case !ok:
 		b.refuse(w, r, e, errOddState)
 	default:
-		b.startWith(w, r, e, q["scope"])
+		b.startWith(w, r, e, cmp.Or(q["scope"], wechat.ScopeBase)) // GetWeixinCode's callers often name none
 	}
 }
 
@@ -204,9 +211,21 @@ func (b *Broker) accountOf(appID string) *account {
 	return nil
 }
 
+// knownIDs are the app ids at which logins start here. What was asked for is a stranger's word.
+func (b *Broker) knownIDs() (ids []string) {
+	for _, acc := range b.accounts {
+		ids = append(ids, acc.appID)
+	}
+	for id := range b.clients {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 func (b *Broker) unknownApp(w http.ResponseWriter, r *http.Request) {
 	failWith(b.logger, w, r, zapcore.WarnLevel, "a login was refused: no account of this wechat_broker, and no client, has this app id",
-		page{Name: "error", Reason: "address", Status: http.StatusNotFound, Code: codeParameter})
+		page{Name: "error", Reason: "address", Status: http.StatusNotFound, Code: codeParameter}, zap.Strings("known", b.knownIDs()))
 }
 
 // allowed reports whether r's method is one of these, and answers where it is not.

@@ -1,10 +1,15 @@
 package caddymodule
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-wechat/caddy-wechat/ticket"
@@ -54,7 +59,16 @@ func (b *Broker) serveArrival(w http.ResponseWriter, r *http.Request, a arrival)
 		return
 	}
 	e := &errand{Client: a.client.id, State: a.state, client: a.client, account: acc, address: a.to}
-	out, err := b.app.exchange(r.Context(), acc, a.key, a.code, want{most: a.client.Scope})
+	if len(a.state) > maxState || a.client.RawState && !isRawState(a.state) {
+		b.refuse(w, r, e, errOddState)
+		return
+	}
+	out, err := b.askFor(r, a, acc)
+	if errors.Is(err, ticket.ErrTooMany) {
+		failWith(b.logger, w, r, zapcore.WarnLevel, "too many codes that were none came from one address; if that is a proxy's, name it in the global option trusted_proxies",
+			page{Name: "attempts", Status: http.StatusTooManyRequests, Code: codeParameter, RetryAfter: int(ticket.JunkWindow / time.Second)})
+		return
+	}
 	if err != nil {
 		b.cannot(w, r, nil, err)
 		return
@@ -67,6 +81,52 @@ func (b *Broker) serveArrival(w http.ResponseWriter, r *http.Request, a arrival)
 	default:
 		b.endPage(w, r, "", out)
 	}
+}
+
+// maxAsked bounds how many arrivals WeChat is asked about at once. More wait for their turn.
+const maxAsked = 64
+
+// askFor exchanges the arrival's code. No login of ours is needed to bring one, so that a stranger could have
+// WeChat asked without end: an address that brought too many codes that were none is told to wait.
+func (b *Broker) askFor(r *http.Request, a arrival, acc *account) (ticket.Outcome, error) {
+	codes, from := b.app.gateway.codes, networkOf(r)
+	if !isCode(a.code) {
+		return ticket.Outcome{Status: ticket.StatusExpired}, nil
+	}
+	if err := codes.AllowFrom(r.Context(), from); err != nil {
+		return ticket.Outcome{}, err
+	}
+	return codes.OnceAlone(r.Context(), acc.name, a.code, a.key, func(ctx context.Context) ticket.Outcome {
+		select {
+		case b.asked <- struct{}{}:
+			defer func() { <-b.asked }()
+		case <-ctx.Done():
+			return ticket.Outcome{Status: ticket.StatusUnavailable}
+		}
+		if codes.AllowFrom(ctx, from) != nil { // others came to that while this one waited
+			return ticket.Outcome{Status: ticket.StatusExpired}
+		}
+		out := acc.exchange(ctx, a.key, a.code, want{most: a.client.Scope})
+		if out.Status == ticket.StatusExpired {
+			codes.NoteJunk(ctx, from)
+		}
+		return out
+	})
+}
+
+// networkOf is where r comes from, as far as one person can choose: an IPv6 network of 64 bits.
+func networkOf(r *http.Request) string {
+	ip, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	ip, _, _ = strings.Cut(ip, "%") // an IPv6 zone
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return ip
+	}
+	bits := 32
+	if addr = addr.Unmap(); addr.Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(addr, bits).Masked().String()
 }
 
 func (b *Broker) sendArrivalOn(w http.ResponseWriter, r *http.Request, a arrival, e *errand, out ticket.Outcome) {

@@ -21,6 +21,7 @@ type callback struct {
 	login ticket.Login
 	code  string // from WeChat
 	tkt   string // from a broker
+	word  string // error=… from another gateway's broker
 }
 
 // serveCallback is GET <path>/callback: it ends a login. Only the browser that holds the login's cookie
@@ -71,7 +72,7 @@ func isEarlyData(r *http.Request) bool {
 
 // readCallback reads what must be right about a callback whoever brings it, or says what is wrong.
 func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
-	q, ok := singles(original(r).URL.RawQuery, "login", "state", "code", "ticket")
+	q, ok := singles(original(r).URL.RawQuery, "login", "state", "code", "ticket", "error")
 	if !ok || q["login"] == "" {
 		return cb, "malformed"
 	}
@@ -82,7 +83,7 @@ func (v *visit) readCallback(r *http.Request) (cb callback, reason string) {
 	if login.Client != "" || login.Origin != v.origin.name || login.Account != v.site.account.name || ticket.LoginID(q["state"]) != login.ID {
 		return cb, "foreign"
 	}
-	return callback{login, q["code"], q["ticket"]}, ""
+	return callback{login, q["code"], q["ticket"], q["error"]}, ""
 }
 
 // singles returns the named parameters of a query, or false where one stands there twice or cannot be
@@ -116,6 +117,8 @@ func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error
 		return ticket.Outcome{}, fmt.Errorf("%w (its ref: %s)", errBrokerAway, cb.login.Ref)
 	case cb.login.Outcome != "":
 		return ticket.Outcome{Status: cb.login.Outcome, Errcode: cb.login.Errcode, Ref: cb.login.Ref}, nil
+	case v.site.account.broker != "":
+		return v.remoteOutcome(ctx, cb)
 	case cb.tkt != "":
 		return v.redeem(ctx, cb)
 	case cb.code == "":
@@ -138,13 +141,13 @@ func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error)
 	return ticket.Outcome{Status: ticket.StatusOK, Identity: &voucher.Identity, At: voucher.At}, err
 }
 
-// exchange asks WeChat about the login's code, once, whoever asks how often.
+// exchange asks about the login's code, or another gateway's ticket, once, whoever asks how often.
 func (a *App) exchange(ctx context.Context, acc *account, login, code string, wanted want) (ticket.Outcome, error) {
 	if !isCode(code) {
 		return ticket.Outcome{Status: ticket.StatusExpired}, nil
 	}
 	return a.gateway.codes.Once(ctx, acc.name, code, login, func(ctx context.Context) ticket.Outcome {
-		return acc.exchange(ctx, code, wanted)
+		return acc.exchange(ctx, login, code, wanted)
 	})
 }
 
@@ -157,7 +160,7 @@ func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, login ticke
 	case v.session != nil:
 		v.origin.go303(w, to)
 	case out.Status == ticket.StatusSnapshot:
-		a.endSnapshot(w, r, v, to, a.Snapshot)
+		a.endSnapshot(w, r, v, to, a.snapshotMode(v.site.account.broker == ""))
 	case out.Status == ticket.StatusLost && login.Restarts == 0:
 		a.beginFromPage(w, r, v, loginWish{to: to, scope: login.Scope, pressed: true, restarts: 1})
 	default:
@@ -218,30 +221,29 @@ func (a *Auth) endForStranger(w http.ResponseWriter, r *http.Request, v *visit, 
 		v.endPage(w, r, v.site.loginURL(to, cb.login.Scope), out)
 	case cb.login.Restarts == 0 && (left || !snapshot):
 		a.beginFromPage(w, r, v, loginWish{to: to, scope: cb.login.Scope, pressed: true, restarts: 1})
-	case snapshot && a.Snapshot == snapshotGuest:
-		a.endSnapshot(w, r, v, to, snapshotPage) // a guest's cookie would not come back either
 	case snapshot:
-		a.endSnapshot(w, r, v, to, a.Snapshot)
+		a.endSnapshot(w, r, v, to, a.snapshotMode(false)) // a guest's cookie would not come back either
 	default:
 		v.cookiesOff(w, r, v.site.loginURL(to, cb.login.Scope))
 	}
 }
 
-// noteEnd notes that the login came back with what WeChat says alone: strangers must not fill the store.
+// noteEnd notes that the login came back with what WeChat says alone, or a broker about a ticket: strangers
+// must not fill the store.
 // A snapshot that is left drops its cookies and enters its last address, the callback's, again: that it was
 // here before is how it is told.
 func (v *visit) noteEnd(ctx context.Context, login string, out ticket.Outcome) {
-	switch out.Status {
-	case ticket.StatusOK:
+	switch {
+	case out.Status == ticket.StatusOK:
 		v.site.app.gateway.codes.NoteEnd(ctx, login, attemptWindow)
-	case ticket.StatusSnapshot:
+	case out.Status == ticket.StatusSnapshot && v.site.account.broker == "":
 		v.site.app.gateway.codes.NoteEnd(ctx, login, ticket.LoginLife)
 	}
 }
 
 // outcomeForStranger is what may be told about a login without its cookie. StatusOK says nothing about it.
 func (v *visit) outcomeForStranger(ctx context.Context, cb callback) (ticket.Outcome, error) {
-	asks := cb.tkt == ""
+	asks := cb.tkt == "" && v.site.account.broker == ""
 	if asks && cb.code != "" && cb.login.Outcome == "" {
 		var err error
 		if asks, err = v.site.app.gateway.codes.Stranger(ctx, cb.login.Account, cb.code, cb.login.ID); err != nil {
@@ -259,6 +261,15 @@ func (v *visit) cookiesOff(w http.ResponseWriter, r *http.Request, action string
 	v.site.fail(w, r, zapcore.WarnLevel, "callback refused",
 		page{Name: "cookies", Status: http.StatusBadRequest, Code: codeParameter, Action: action},
 		zap.String("reason", "the browser keeps no cookies"))
+}
+
+// snapshotMode is the option snapshot, less guest where there must be none: anybody can write another
+// gateway's word `error=snapshot`, and a guest reads what needs a login.
+func (a *Auth) snapshotMode(guests bool) string {
+	if a.Snapshot == snapshotGuest && !guests {
+		return snapshotPage
+	}
+	return a.Snapshot
 }
 
 // endSnapshot answers a snapshot visitor: their ids are virtual and their page cannot be tapped.

@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -61,6 +60,9 @@ func (b *Broker) checkOptions() error {
 		func() error { return checkPath(b.Path) },
 		func() error {
 			return eachError(b.clientIDs(), func(id string) error {
+				if err := checkClientID(id); err != nil {
+					return err
+				}
 				if err := b.Clients[id].check(); err != nil {
 					return fmt.Errorf("client %s: %w", id, err)
 				}
@@ -69,6 +71,17 @@ func (b *Broker) checkOptions() error {
 		},
 		b.checkShared,
 	)
+}
+
+// clientID keeps access tokens, which begin with it, as short as WeChat's.
+var clientID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// checkClientID: an id stands in addresses, and before the colon of Basic.
+func checkClientID(id string) error {
+	if !clientID.MatchString(id) {
+		return fmt.Errorf("client id %q must be 1 to 64 letters, digits, dots, dashes and underscores", id)
+	}
+	return nil
 }
 
 func (b *Broker) checkAccounts() error {
@@ -117,6 +130,11 @@ func (b *Broker) checkShared() error {
 	return nil
 }
 
+// errAppID refuses an id by which a client and an account would be one where WeChat's app id stands.
+func errAppID(id string) error {
+	return fmt.Errorf("client id %q is an account's app id; choose another, as it stands where SDKs send the app id", id)
+}
+
 func (c *Client) check() error {
 	return firstError(
 		func() error { return checkClientSecret(c.Secret) },
@@ -159,6 +177,10 @@ func checkReturnTo(pattern string) error {
 		return fmt.Errorf("return_to %q has a wildcard in its host; name each host", pattern)
 	case u.Host == "" || !isHost(asciiHost(u)):
 		return fmt.Errorf("return_to %q has no host name; write: return_to https://shop.example.org/*", pattern)
+	case !isOneOrigin(joinOrigin(u.Scheme, asciiHost(u), u.Port())):
+		return fmt.Errorf("return_to %q: no browser writes such a host or port, so that no address matches; write it as browsers do", pattern)
+	case hasDotSegment(u.EscapedPath()):
+		return fmt.Errorf("return_to %q has a dot segment or a control character, so that no address matches; write its path without", pattern)
 	case strings.Contains(strings.TrimSuffix(u.Path, "*"), "*"):
 		return fmt.Errorf("return_to %q: only the end of the path may be *", pattern)
 	case strings.ContainsAny(pattern, "?#"):
@@ -185,7 +207,7 @@ func normalReturnTo(pattern string) string {
 	if port == defaultPort(u.Scheme) {
 		port = ""
 	}
-	return joinOrigin(u.Scheme, asciiHost(u), port) + cmp.Or(u.EscapedPath(), "/")
+	return joinOrigin(u.Scheme, asciiHost(u), port) + onePath(u.EscapedPath())
 }
 
 // checkTarget checks a request target of wxauth V1, whose address may have a query.
@@ -199,6 +221,9 @@ func checkTarget(token, target string) error {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || !isHost(asciiHost(u)) {
 		return fmt.Errorf("token %s: %q is not an address; write: token %s https://old.example.org/login", token, target, token)
+	}
+	if _, err := parseReturn(target, nameTicket, nameState, nameOpenID); err != nil {
+		return fmt.Errorf("token %s: mend its address, to which ticket, state and openid are appended: %w", token, err)
 	}
 	return nil
 }

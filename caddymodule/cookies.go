@@ -109,11 +109,13 @@ func isCookieOf(base, name string) bool {
 
 // hideCookies removes the cookies of the gateway's sites from what the upstream sees, those of another
 // site on the same host too. All others stay byte for byte and in their order.
-func (a *App) hideCookies(h http.Header) {
+func (a *App) hideCookies(h http.Header) { hideCookies(h, a.isOwnCookie) }
+
+func hideCookies(h http.Header, isOurs func(name string) bool) {
 	lines := h["Cookie"]
 	kept := lines[:0]
 	for _, line := range lines {
-		if line = a.hideIn(line); line != "" {
+		if line = hideIn(line, isOurs); line != "" {
 			kept = append(kept, line)
 		}
 	}
@@ -124,13 +126,13 @@ func (a *App) hideCookies(h http.Header) {
 	h["Cookie"] = kept
 }
 
-func (a *App) hideIn(line string) string {
+func hideIn(line string, isOurs func(name string) bool) string {
 	var kept []byte // nil as long as nothing was dropped
 	for start, rest := 0, line; start < len(line); start = len(line) - len(rest) {
 		var part string
 		part, rest, _ = strings.Cut(rest, ";")
 		name, _, _ := strings.Cut(part, "=")
-		switch ours := a.isOwnCookie(trimSpace(name)); {
+		switch ours := isOurs(trimSpace(name)); {
 		case ours && kept == nil:
 			kept = append(make([]byte, 0, len(line)), line[:start]...)
 		case !ours && kept != nil:
@@ -151,6 +153,8 @@ func (a *App) isOwnCookie(name string) bool {
 	}
 	return false
 }
+
+func isBrokerCookie(name string) bool { return isCookieOf(brokerCookie, name) }
 
 // trimSpace removes what may stand around a cookie's name and value.
 func trimSpace(s string) string { return strings.Trim(s, " \t") }

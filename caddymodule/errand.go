@@ -24,6 +24,9 @@ type errand struct {
 	To      string `json:"r"` // the return address, as it was rebuilt
 	State   string `json:"s"` // the client's, handed back
 	Scope   string `json:"p"`
+	Posted  bool   `json:"o,omitempty"` // begun by a form: if another site sent it, no cookie came along
+
+	Force []string `json:"f,omitempty"` // what WeChat's link forces: wechat.ForcePopup and its like
 
 	client  *client
 	account *account
@@ -46,12 +49,13 @@ var appendedNames = map[string][]string{
 
 var (
 	errNoClient   = errors.New("no client has it")
-	errNotClients = errors.New("it is another client's")
+	errNotClients = errors.New("it is another client's, whose return_to says more")
 	errNotPassing = errors.New("its client has no pass_code")
 	errAccount    = errors.New("its client may not use this account; see its option account")
 	errPublic     = errors.New("a public client has no secret, and this interface needs one")
 	errOddState   = errors.New("its state is too long, or cannot stand in an address unencoded")
-	errScope      = errors.New("it asks for more than its client's option scope allows")
+	errScope      = errors.New("it asks for more than its client's option scope allows, or for an unknown scope")
+	errOddForm    = errors.New("its form is too large, or its query cannot be read")
 )
 
 // maxState bounds what a client gives along, in bytes. WeChat's own bound is 128.
@@ -73,8 +77,10 @@ func (b *Broker) check(e *errand) error {
 	switch c := e.client; {
 	case owner == nil || c == nil:
 		return errNoClient
-	case owner != c && !c.takes(e.address):
+	case owner != c: // even where a wider pattern of c's takes it, too
 		return errNotClients
+	case c.FragmentAppend && e.address.hasNameBehind(appendedNames[e.Way]):
+		return errAppendedNames
 	case e.account == nil || !c.uses(e.account):
 		return errAccount
 	case e.Way == wayPass && !c.PassCode:
@@ -93,7 +99,7 @@ func (b *Broker) check(e *errand) error {
 // ticket behind it would sign the user in as somebody else.
 func isRawState(state string) bool {
 	return !strings.ContainsFunc(state, func(r rune) bool { return r < ' ' || r == 0x7f || strings.ContainsRune(`#\`, r) }) &&
-		!hasName("state&"+state, []string{nameTicket, nameError, nameCode, nameOpenID})
+		!hasName("state="+state, []string{nameTicket, nameError, nameCode, nameOpenID})
 }
 
 // back returns where the user goes back to: with what is brought, the state, and more behind it.
@@ -115,26 +121,37 @@ func (e *errand) start() string {
 	if e.Way == wayCode {
 		appID = e.client.id
 	}
-	return pathAuthorize + "?appid=" + appID + "&redirect_uri=" + url.QueryEscape(e.To) + "&response_type=code&scope=" + e.Scope + "&state=" + url.QueryEscape(e.State)
+	forced := ""
+	for _, name := range e.Force {
+		forced += "&" + name + "=true"
+	}
+	return pathAuthorize + "?appid=" + appID + "&redirect_uri=" + url.QueryEscape(e.To) + "&response_type=code&scope=" + e.Scope + "&state=" + url.QueryEscape(e.State) + forced
 }
 
 // run starts the errand: a page that asks for a press first, or that says it was tried too often, or WeChat.
 func (b *Broker) run(w http.ResponseWriter, r *http.Request, e *errand, restarts int) {
 	jar := b.jar(r, e.account)
-	retry, pressed := b.hasMark(r, jar, e, "retry"), restarts > 0 || b.hasMark(r, jar, e, "pressed")
 	kept := jar.open(r.Context())
+	mark, held := b.markOf(r, jar, e, kept)
 	switch {
-	case e.client.Ask && e.Scope == wechat.ScopeUserInfo && !pressed && !retry:
-		page{Name: "login", Status: http.StatusOK, Action: b.marked(r, jar, e, "pressed")}.
+	case mark != "" && !held:
+		failWith(b.logger, w, r, zapcore.WarnLevel, "a button's cookie is gone", // or another browser's button was passed on
+			page{Name: "cookies", Status: http.StatusBadRequest, Code: codeParameter, Action: e.start()}, zap.String("client", e.Client))
+	case e.client.Ask && e.Scope == wechat.ScopeUserInfo && mark == "": // after a restart as well: a link may lead to one
+		page{Name: "login", Status: http.StatusOK, Action: b.marked(w, r, jar, e, kept, markPressed)}.
 			logged(b.logger, zapcore.InfoLevel, "asking for a press before a profile is asked for", zap.String("client", e.Client)).write(w, r)
-	case !retry && b.starts(r, e, kept) >= maxAttempts:
-		failWith(b.logger, w, r, zapcore.WarnLevel, "too many attempts: a client's logins begin, and no ticket of theirs is redeemed", page{
-			Name: "attempts", Status: http.StatusTooManyRequests, Code: codeParameter,
-			Action: b.marked(r, jar, e, "retry"), RetryAfter: int(attemptWindow / time.Second),
-		}, zap.String("client", e.Client))
+	case mark != markRetry && b.starts(r, e, kept) >= maxAttempts:
+		b.tooManyStarts(w, r, jar, e, kept)
 	default:
 		b.begin(w, r, e, jar, kept, restarts)
 	}
+}
+
+func (b *Broker) tooManyStarts(w http.ResponseWriter, r *http.Request, jar loginJar, e *errand, kept []loginCookie) {
+	failWith(b.logger, w, r, zapcore.WarnLevel, "too many attempts: a client's logins begin, and no ticket of theirs is redeemed", page{
+		Name: "attempts", Status: http.StatusTooManyRequests, Code: codeParameter,
+		Action: b.marked(w, r, jar, e, kept, markRetry), RetryAfter: int(attemptWindow / time.Second),
+	}, zap.String("client", e.Client))
 }
 
 // jar is the broker's login cookies that the request carries.
@@ -173,6 +190,7 @@ func (b *Broker) begin(w http.ResponseWriter, r *http.Request, e *errand, jar lo
 		ID: ticket.NewLoginID(), Account: e.Account, Origin: jar.origin, Scope: e.Scope, Started: now().Unix(),
 		Restarts: restarts, Client: e.Client, Way: e.Way,
 	}
+	e.Posted = r.Method == http.MethodPost
 	if len(e.To)+len(e.State) <= maxSealedErrand {
 		login.Return, login.State = e.To, e.State
 	}
@@ -196,31 +214,50 @@ func (b *Broker) begin(w http.ResponseWriter, r *http.Request, e *errand, jar lo
 	if r.Method == http.MethodPost {
 		status = http.StatusSeeOther
 	}
-	redirect(w, status, e.account.client.AuthorizeURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID))
+	redirect(w, status, e.account.way.loginURL(jar.origin+b.Path+"/callback?login="+sealed, e.Scope, login.ID, e.Force...))
 }
 
-// marked returns the errand's start with a mark that only a page of ours has: no loop and no link finds it.
-func (b *Broker) marked(r *http.Request, jar loginJar, e *errand, mark string) string {
-	at := now().UTC().Format(time.RFC3339)
-	sealed, err := b.app.gateway.keys.Seal(r.Context(), b.markPurpose(jar, e, mark), []byte(at))
-	if err != nil {
+// Marks are what the buttons of our own pages say.
+const (
+	markPressed = "pressed" // the person wants to log in
+	markRetry   = "retry"   // once more, after too many attempts
+)
+
+// marked returns the errand's start with a mark that only a page of ours has, in this browser alone: no loop and
+// no link finds it. A cookie beside the login cookies goes with it.
+func (b *Broker) marked(w http.ResponseWriter, r *http.Request, jar loginJar, e *errand, kept []loginCookie, mark string) string {
+	p := ticket.Pending{ID: ticket.NewLoginID(), Return: []byte(mark), Started: now().Unix()}
+	i := slices.IndexFunc(kept, func(c loginCookie) bool {
+		return string(c.Return) == mark && now().Sub(time.Unix(c.Started, 0)) < ticket.LoginLife/2
+	})
+	var err error
+	if i >= 0 {
+		p = kept[i].Pending
+	} else {
+		err = jar.keep(r.Context(), w, kept, p)
+	}
+	plain, err2 := json.Marshal(p)
+	sealed, err3 := b.app.gateway.keys.Seal(r.Context(), b.markPurpose(jar, e, mark), plain)
+	if errors.Join(err, err2, err3) != nil {
 		return e.start()
 	}
 	return e.start() + "&" + mark + "=" + sealed
 }
 
-// hasMark reports whether r comes from the button that marked made, not long ago.
-func (b *Broker) hasMark(r *http.Request, jar loginJar, e *errand, mark string) bool {
-	sealed := original(r).URL.Query().Get(mark)
-	if sealed == "" {
-		return false
+// markOf returns the mark with which r comes from a button that marked made, not long ago, and whether this
+// browser holds its cookie.
+func (b *Broker) markOf(r *http.Request, jar loginJar, e *errand, kept []loginCookie) (mark string, held bool) {
+	q := original(r).URL.Query()
+	for _, mark := range []string{markPressed, markRetry} {
+		plain, err := b.app.gateway.keys.Open(r.Context(), b.markPurpose(jar, e, mark), q.Get(mark))
+		var p ticket.Pending
+		if err != nil || json.Unmarshal(plain, &p) != nil || p.ExpiredAt(now()) {
+			continue
+		}
+		mine, ok := pendingOf(kept, p.ID)
+		return mark, ok && string(mine.Return) == mark
 	}
-	plain, err := b.app.gateway.keys.Open(r.Context(), b.markPurpose(jar, e, mark), sealed)
-	if err != nil {
-		return false
-	}
-	at, err := time.Parse(time.RFC3339, string(plain))
-	return err == nil && now().Sub(at) < ticket.LoginLife
+	return "", false
 }
 
 func (b *Broker) markPurpose(jar loginJar, e *errand, mark string) string {
@@ -234,16 +271,34 @@ func (b *Broker) refuse(w http.ResponseWriter, r *http.Request, e *errand, why e
 	if e.Client != "" {
 		fields = append(fields, zap.String("client", e.Client))
 	}
-	line := ""
+	address := ""
 	if a, err := parseReturn(e.To, appendedNames[e.Way]...); err == nil {
-		line = a.origin + a.path
-		fields = append(fields, zap.String("return_address", line[:min(len(line), maxLogged)]))
+		address = a.origin + a.path
+		address = address[:min(len(address), maxLogged)]
+		fields = append(fields, zap.String("return_address", address))
 	}
-	if errors.Is(why, errNoClient) && line != "" {
-		fields = append(fields, zap.String("line", "return_to "+line[:min(len(line), maxLogged)]))
+	if line := e.missingLine(why, address); line != "" {
+		fields = append(fields, zap.String("line", line))
 	}
 	failWith(b.logger, w, r, zapcore.WarnLevel, "a client's login was refused; if it is one of yours, mend its block in wechat_broker",
 		page{Name: "error", Reason: "address", Status: http.StatusBadRequest, Code: codeParameter}, fields...)
+}
+
+// missingLine is the line in the client's block that would allow the errand.
+func (e *errand) missingLine(why error, address string) string {
+	switch {
+	case (errors.Is(why, errNoClient) || errors.Is(why, errNotClients)) && address != "":
+		return "return_to " + address
+	case errors.Is(why, errNotPassing):
+		return "pass_code"
+	case errors.Is(why, errAccount):
+		return "account " + e.Account
+	case errors.Is(why, errScope):
+		return "scope " + wechat.ScopeUserInfo
+	case errors.Is(why, errPublic):
+		return "secret {env.CLIENT_SECRET}"
+	}
+	return ""
 }
 
 // maxLogged bounds what a stranger can write into the log with one address, in bytes.

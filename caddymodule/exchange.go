@@ -27,14 +27,32 @@ type account struct {
 	test    bool
 	domains []string // as origins: https://auth.example.com; the first is where other sites' logins go
 	files   map[string]string
-	client  *wechat.Client
+	broker  string // the origin of another gateway's broker, where logins go through that
+	way     way
+	refused once // a broker's refusals that are logged at Error
 	logKey  []byte
 	logger  *zap.Logger
 }
 
+// way is how an account's logins reach WeChat: by its app secret (direct), or through another gateway's
+// broker (remote).
+type way interface {
+	// loginURL is where the browser is sent. It comes back to returnTo, with state and a code or ticket. Force is
+	// what WeChat's link forces.
+	loginURL(returnTo, scope, state string, force ...string) string
+	// identify asks once who the code, or ticket, of the login with this id stands for. Its errors hold no
+	// secret.
+	identify(ctx context.Context, login, code string, wanted want) (ticket.Outcome, error)
+	// longest is how long identify may take.
+	longest() time.Duration
+}
+
+// direct asks WeChat itself.
+type direct struct{ *wechat.Client }
+
 func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error) {
-	if cfg.AppSecret != "" && !placeholder(cfg.AppSecret) {
-		logger.Warn("app_secret stands literally in the configuration, and so in Caddy's /config/ and autosave; write {env.NAME} or {file./path}", zap.String("account", name))
+	if option := cfg.literalSecret(); option != "" {
+		logger.Warn(option+" stands literally in the configuration, and so in Caddy's /config/ and autosave; write {env.NAME} or {file./path}", zap.String("account", name))
 	}
 	if err := cfg.resolve(); err != nil {
 		return nil, err
@@ -59,14 +77,24 @@ func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error)
 	for _, f := range cfg.VerifyFiles {
 		acc.files[f.Name] = f.text()
 	}
-	acc.client = &wechat.Client{
+	sum := sha256.Sum256([]byte("wechat log key " + cfg.AppID + " " + cfg.secret()))
+	acc.logKey = sum[:]
+	return acc, acc.findWay(cfg)
+}
+
+func (acc *account) findWay(cfg *Account) (err error) {
+	timeout := cmp.Or(time.Duration(cfg.Timeout), wechat.DefaultTimeout)
+	if b := cfg.Broker; b != nil {
+		acc.broker, err = normalOrigin(b.URL)
+		acc.way = &remote{origin: acc.broker, clientID: b.ClientID, secret: b.ClientSecret, appID: cfg.AppID, timeout: timeout}
+		return err
+	}
+	acc.way = direct{&wechat.Client{
 		AppID: cfg.AppID, Secret: cfg.AppSecret,
 		OpenURL: cfg.OpenURL, APIURL: cfg.APIURL,
-		Lang: cfg.Lang, Timeout: time.Duration(cfg.Timeout),
-	}
-	sum := sha256.Sum256([]byte("wechat log key " + cfg.AppID + " " + cfg.AppSecret))
-	acc.logKey = sum[:]
-	return acc, nil
+		Lang: cfg.Lang, Timeout: timeout,
+	}}
+	return nil
 }
 
 // domainOrigin returns the origin of a checked domain: https unless it says otherwise.
@@ -77,13 +105,13 @@ func domainOrigin(domain string) (string, error) {
 	return normalOrigin(domain)
 }
 
-// longestExchange is how long a code's exchange may take: two calls of WeChat's API.
+// longestExchange is how long a code's exchange may take.
 func longestExchange(accounts map[string]*account) time.Duration {
-	longest := wechat.DefaultTimeout
+	longest := 2 * wechat.DefaultTimeout
 	for _, acc := range accounts {
-		longest = max(longest, acc.client.Timeout)
+		longest = max(longest, acc.way.longest())
 	}
-	return 2*longest + time.Second
+	return longest + time.Second
 }
 
 // isCode reports whether s can be one of WeChat's codes. What cannot is not asked about.
@@ -98,10 +126,10 @@ type want struct {
 	snapshot bool   // a snapshot visitor's virtual ids as well
 }
 
-// exchange asks WeChat who the code stands for. It is the one place that turns WeChat's errors into an
-// outcome, and the one that logs them.
-func (acc *account) exchange(ctx context.Context, code string, wanted want) ticket.Outcome {
-	out, err := acc.identify(ctx, code, wanted)
+// exchange asks who the code, or ticket, of a login stands for. It is the one place that turns WeChat's and
+// a broker's errors into an outcome, and the one that logs them.
+func (acc *account) exchange(ctx context.Context, login, code string, wanted want) ticket.Outcome {
+	out, err := acc.way.identify(ctx, login, code, wanted)
 	if out.Identity != nil {
 		*out.Identity = out.Identity.Clean()
 		if !out.Identity.Valid() {
@@ -120,12 +148,19 @@ func (acc *account) exchange(ctx context.Context, code string, wanted want) tick
 	return out
 }
 
-func (acc *account) identify(ctx context.Context, code string, wanted want) (ticket.Outcome, error) {
-	token, err := acc.client.Exchange(ctx, code)
+func (d direct) loginURL(returnTo, scope, state string, force ...string) string {
+	return d.AuthorizeURL(returnTo, scope, state, force...)
+}
+
+// longest is two calls of WeChat's API.
+func (d direct) longest() time.Duration { return 2 * d.Timeout }
+
+func (d direct) identify(ctx context.Context, _, code string, wanted want) (ticket.Outcome, error) {
+	token, err := d.Exchange(ctx, code)
 	if err != nil {
 		return ticket.Outcome{}, fmt.Errorf("exchanging code: %w", err)
 	}
-	id := ticket.Identity{OpenID: token.OpenID, AppID: acc.appID, Scope: strongest(token.Scope)}
+	id := ticket.Identity{OpenID: token.OpenID, AppID: d.AppID, Scope: strongest(token.Scope)}
 	if token.Snapshot {
 		id.UnionID = token.UnionID
 		out := ticket.Outcome{Status: ticket.StatusSnapshot}
@@ -144,11 +179,11 @@ func (acc *account) identify(ctx context.Context, code string, wanted want) (tic
 		id.Scope = wechat.ScopeBase // WeChat may name more, but no profile was read
 		return ticket.Outcome{Status: ticket.StatusOK, Identity: &id}, nil
 	}
-	return acc.readProfile(ctx, token, id)
+	return d.readProfile(ctx, token, id)
 }
 
-func (acc *account) readProfile(ctx context.Context, token wechat.Token, id ticket.Identity) (ticket.Outcome, error) {
-	user, err := acc.client.UserInfo(ctx, token.AccessToken, token.OpenID)
+func (d direct) readProfile(ctx context.Context, token wechat.Token, id ticket.Identity) (ticket.Outcome, error) {
+	user, err := d.UserInfo(ctx, token.AccessToken, token.OpenID)
 	if err != nil {
 		return ticket.Outcome{}, fmt.Errorf("reading profile: %w", err)
 	}
@@ -169,7 +204,7 @@ func lesser(a, b string) string {
 
 var (
 	errLesserScope = errors.New("WeChat granted a lesser scope")
-	errOddIdentity = errors.New("WeChat's identity is not shaped like one")
+	errOddIdentity = errors.New("the identity is not shaped like one of WeChat's")
 )
 
 // strongest returns the strongest of the scopes that WeChat names, comma-separated.
@@ -186,10 +221,10 @@ func strongest(scopes string) string {
 	return best
 }
 
-// statusOf tells what a failed exchange means for the login: a code that is too old or used asks for a new login, all
-// else is WeChat's trouble or the operator's.
+// statusOf tells what a failed exchange means for the login: a code or ticket that is too old or used asks for a new
+// login, all else is WeChat's trouble, the broker's or the operator's.
 func statusOf(err error) ticket.Status {
-	for _, expired := range []error{wechat.ErrInvalidCode, wechat.ErrCodeUsed, wechat.ErrCodeExpired} {
+	for _, expired := range []error{wechat.ErrInvalidCode, wechat.ErrCodeUsed, wechat.ErrCodeExpired, errTicketRefused, errOtherLogin} {
 		if errors.Is(err, expired) {
 			return ticket.StatusExpired
 		}
@@ -198,19 +233,28 @@ func statusOf(err error) ticket.Status {
 }
 
 func (acc *account) logFailure(err error, out ticket.Outcome) {
-	level := zapcore.ErrorLevel
-	if out.Status == ticket.StatusExpired {
+	level, message := zapcore.ErrorLevel, "login failed at WeChat"
+	alarm := errors.Is(err, errTicketRefused) && acc.refused.aMinute() // strangers can make tickets up
+	if out.Status == ticket.StatusExpired && !alarm {
 		level = zapcore.InfoLevel
 	}
-	c := acc.logger.Check(level, "login failed at WeChat")
-	if c == nil {
-		return
-	}
 	fields := []zap.Field{zap.Error(err), zap.String("outcome", string(out.Status)), zap.String("ref", out.Ref)}
-	if e := new(wechat.Error); errors.As(err, &e) && e.Advice() != "" {
+	if acc.broker != "" {
+		message = "login failed at the broker"
+		fields = append(fields, zap.String("broker", acc.broker))
+	}
+	if e, ok := errors.AsType[advised](err); ok && e.Advice() != "" {
 		fields = append(fields, zap.String("advice", e.Advice()))
 	}
-	c.Write(fields...)
+	if c := acc.logger.Check(level, message); c != nil {
+		c.Write(fields...)
+	}
+}
+
+// advised is an error that says what the operator does about it.
+type advised interface {
+	error
+	Advice() string
 }
 
 // user returns how the log names an openid: whole at DEBUG, else as a short keyed hash.

@@ -77,7 +77,7 @@ func (l loginWish) address(s *site) string {
 }
 
 // begin starts a login: it seals what must come back, keeps the rest in the browser's login cookie, and
-// sends the browser to WeChat. The server remembers nothing.
+// sends the browser to WeChat, or to the broker that leads there. The server remembers nothing.
 func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 	o, keys := v.origin, v.site.app.gateway.keys
 	kept, attempts := v.pending(r)
@@ -103,7 +103,7 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 		v.cannot(w, r, wish.to, wish.scope, err)
 		return
 	}
-	redirect(w, http.StatusFound, v.site.account.client.AuthorizeURL(o.redirectURI()+"?login="+sealed, wish.scope, login.ID))
+	redirect(w, http.StatusFound, v.site.account.way.loginURL(o.redirectURI()+"?login="+sealed, wish.scope, login.ID))
 }
 
 // tooManyAttempts answers instead of another trip to WeChat: the last ones led to nothing.

@@ -51,7 +51,17 @@ func (j loginJar) keep(ctx context.Context, w http.ResponseWriter, others []logi
 	if err != nil {
 		return err
 	}
-	size := len(j.names.login) + len(p.ID) + len(value)
+	j.makeRoom(w, others, len(j.names.login)+len(p.ID)+len(value))
+	life := ticket.LoginLife
+	if p.Ended > 0 {
+		life = attemptWindow
+	}
+	j.names.set(w, j.names.login+p.ID, value, life)
+	return nil
+}
+
+// makeRoom drops the oldest of the others where they would be too many beside one more of that size.
+func (j loginJar) makeRoom(w http.ResponseWriter, others []loginCookie, size int) {
 	for _, c := range others {
 		size += len(c.name) + len(c.value)
 	}
@@ -60,12 +70,6 @@ func (j loginJar) keep(ctx context.Context, w http.ResponseWriter, others []logi
 		j.names.clear(w, others[0].name)
 		others = others[1:]
 	}
-	life := ticket.LoginLife
-	if p.Ended > 0 {
-		life = attemptWindow
-	}
-	j.names.set(w, j.names.login+p.ID, value, life)
-	return nil
 }
 
 var errLongCookie = errors.New("the login does not fit into a cookie")

@@ -184,12 +184,12 @@ var messages = map[string]message{
 	"error/address": {
 		icon: "alert",
 		zh: text{
-			Title: "登录没有开通", Lead: "发起这次登录的网站没有在这里登记。",
-			Hint: "如果你在别的网站见到这个页面，请告诉那个网站的管理员。",
+			Title: "登录没有开通", Lead: "发起登录的网站没有在这里登记，或者它的请求有误。",
+			Hint: "如果你是从别的网站来的，请把下面的编号告诉那个网站的管理员。",
 		},
 		en: text{
-			Title: "This login is not set up", Lead: "The site that started it is not registered here.",
-			Hint: "If another site sent you here, tell the people who run it.",
+			Title: "This login is not set up", Lead: "The site that started it is not registered here, or its request is not right.",
+			Hint: "If another site sent you here, tell the people who run it the reference below.",
 		},
 	},
 	"error/unavailable": {

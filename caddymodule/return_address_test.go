@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,6 +18,9 @@ func TestReturnAddressIsRebuilt(t *testing.T) {
 		{"escapes in one spelling", "https://shop.example.org/%61%2f%7e", "https://shop.example.org/a%2F~"},
 		{"an empty query", "https://shop.example.org/x?", "https://shop.example.org/x?"},
 		{"an address in brackets", "http://[::1]:8080/x", "http://[::1]:8080/x"},
+		{"an address of four numbers", "http://127.0.0.1:8080/x", "http://127.0.0.1:8080/x"},
+		{"a name that begins as a number", "https://0x7f.1.example/", "https://0x7f.1.example/"},
+		{"a name that only looks like ours", "https://shop.example.org/?tickets=1&my_state=2&a[ticket]=3", "https://shop.example.org/?tickets=1&my_state=2&a[ticket]=3"},
 		{"a path that looks like a host", "https://shop.example.org//evil.example/", "https://shop.example.org//evil.example/"},
 	}
 	for _, c := range cases {
@@ -61,6 +65,17 @@ func TestReturnAddressIsRefused(t *testing.T) {
 		"https://shop.example.org/a/%252e./b":                   errOddAddress,
 		"https://shop.example.org/a%00":                         errOddAddress,
 		"https://shop.example.org/%zz":                          errNoAddress,
+		"https://shop.example.org/a/%25zz/%252e%252e/b":         errOddAddress,
+		"https://shop.example.org/a/%2525252e./b":               errOddAddress,
+		"https://shop.example.org/%" + strings.Repeat("25", 20): errOddAddress,
+		"https://127.1/":                                        errNoAddress,
+		"https://0x7f000001/":                                   errNoAddress,
+		"https://127.0.0.01/":                                   errNoAddress,
+		"https://2130706433/":                                   errNoAddress,
+		"https://shop.example.1/":                               errNoAddress,
+		"https://[0:0::1]/":                                     errNoAddress,
+		"https://[::ffff:127.0.0.1]/":                           errNoAddress,
+		"https://xn--zz.example/":                               errNoAddress,
 		"https://shop.example.org/?ticket=x":                    errAppendedNames,
 		"https://shop.example.org/?a=b&TICKET":                  errAppendedNames,
 		"https://shop.example.org/?%74icket=":                   errAppendedNames,
@@ -68,6 +83,14 @@ func TestReturnAddressIsRefused(t *testing.T) {
 		"https://shop.example.org/?a;state=":                    errAppendedNames,
 		"https://shop.example.org/?+state=":                     errAppendedNames,
 		"https://shop.example.org/?%zz=":                        errAppendedNames,
+		"https://shop.example.org/?[ticket]=x":                  errAppendedNames,
+		"https://shop.example.org/?%5bticket%5d%5ba%5d=x":       errAppendedNames,
+		"https://shop.example.org/??ticket=x":                   errAppendedNames,
+		"https://shop.example.org/?%3fticket=x":                 errAppendedNames,
+		"https://shop.example.org/?%09ticket=x":                 errAppendedNames,
+		"https://shop.example.org/?ticket%00x=y":                errAppendedNames,
+		"https://shop.example.org/?tic\u212aet=x":               errAppendedNames,
+		"https://shop.example.org/?%u0074icket=x":               errAppendedNames,
 		"https://shop.example.org/" + strings.Repeat("a", 2000): errLongAddress,
 	}
 	for address, want := range cases {
@@ -86,6 +109,7 @@ func TestPairsAreAppended(t *testing.T) {
 	}{
 		{"https://a.example/x", false, "https://a.example/x?ticket=0&state="},
 		{"https://a.example/x?", false, "https://a.example/x?ticket=0&state="},
+		{"https://a.example/x??", false, "https://a.example/x??&ticket=0&state="},
 		{"https://a.example/x?b=1", false, "https://a.example/x?b=1&ticket=0&state="},
 		{"https://a.example/x?b=1#/route", false, "https://a.example/x?b=1&ticket=0&state=#/route"},
 		{"https://a.example/x?b=1#/route", true, "https://a.example/x?b=1#/route?ticket=0&state="},
@@ -130,6 +154,45 @@ func TestReturnPatterns(t *testing.T) {
 		a, err := parseReturn(c.address)
 		if got := newReturnPattern(c.pattern).matches(a); err != nil || got != c.want {
 			t.Errorf("%s and %s: %t, %v", c.pattern, c.address, got, err)
+		}
+	}
+}
+
+// The client whose pattern says most has an address: an exact one before one with a star, whatever the spelling.
+func TestPatternsThatSayMoreComeFirst(t *testing.T) {
+	list := []string{
+		"https://shop.example.org/*", "https://shop.example.org/app/*", "https://shop.example.org/app/", "https://shop.example.org/app/%61dm%69n/*",
+		"https://shop.example.org/app/a", "https://shop.example.org/ap*",
+	}
+	want := []string{
+		"https://shop.example.org/app/admin/*", "https://shop.example.org/app/a", "https://shop.example.org/app/", "https://shop.example.org/app/*",
+		"https://shop.example.org/ap*", "https://shop.example.org/*",
+	}
+	var patterns []returnPattern
+	for _, p := range list {
+		patterns = append(patterns, newReturnPattern(p))
+	}
+	slices.SortFunc(patterns, returnPattern.compare)
+	for i, p := range patterns {
+		if p.String() != want[i] {
+			t.Errorf("%d is %s, want %s", i, p, want[i])
+		}
+	}
+}
+
+// A raw state stands alone behind its name, and brings nothing else along.
+func TestRawStates(t *testing.T) {
+	for _, state := range []string{"", "abc", "a=b", "100%", "ticket", "%zz", "a&b=c", "会员", "a b", "?ticket"} {
+		if !isRawState(state) {
+			t.Errorf("%q is refused", state)
+		}
+	}
+	for _, state := range []string{
+		"x&ticket=0", "x;ticket=0", "x&TICKET", "x&%74icket=0", "x&ticket[]=0", "x&[ticket]=0", "x& ticket=0", "x&+ticket=0", "x&error=access_denied", "x&code=0", "x&openid=o",
+		"x&%zz", "x#", "x\\", "x\r\ny", "x\ny", "x\x00", "x\x7f",
+	} {
+		if isRawState(state) {
+			t.Errorf("%q is taken", state)
 		}
 	}
 }

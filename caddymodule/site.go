@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -264,20 +265,21 @@ func (acc *account) bound(name string) bool {
 // issuer is the `iss` of the account's sessions at an origin.
 func (acc *account) issuer(name string) string {
 	if len(acc.domains) == 0 {
-		return name
+		return cmp.Or(acc.broker, name)
 	}
 	return acc.domains[0]
 }
 
 // redirectURI is where WeChat sends the user back to: the site itself on the bound domain, else the
 // broker there. Never with a port, which WeChat answers with 10003, unless the account is for tests.
+// Another gateway's broker sends the user back to the site, wherever that is.
 func (o *origin) redirectURI() string {
 	acc := o.site.account
 	if !o.bound {
 		return acc.domains[0] + o.site.app.brokerPath(acc.name) + "/callback"
 	}
 	name := o.name
-	if !acc.test {
+	if !acc.test && acc.broker == "" {
 		scheme, host, _ := strings.Cut(name, "://")
 		host, _, _ = splitHost(host)
 		name = joinOrigin(scheme, host, "")

@@ -13,7 +13,7 @@ import (
 // store parses the option store: the name of a guest module, then what that module reads.
 func (p *appParser) store(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return errors.New("store: value missing; write: store memory [<size>], or: store redis <address>...")
+		return errors.New("store: value missing; write: store redis <address>..., or: store memory [<size>]")
 	}
 	name := d.Val()
 	id := "wechat.stores." + name

@@ -137,7 +137,7 @@ func (r *RedisStore) config() (redisstore.Config, error) {
 		return cfg, nil
 	}
 	db, err := strconv.ParseUint(r.DB, 10, 31)
-	cfg.DB = int(db) //nolint:gosec // 31 bits fit
+	cfg.DB = int(db)
 	return cfg, err
 }
 

@@ -135,7 +135,7 @@ func (c *canary) addKey(key []byte) {
 }
 
 // canaryPlace is a line of a Caddyfile that holds a secret.
-var canaryPlace = regexp.MustCompile(`(?m)^\s*(?:app_secret|secret|debug_page|password)\s+([^{}\n]+|\{[^{}\n]+\})\s*$`)
+var canaryPlace = regexp.MustCompile(`(?m)^\s*(?:app_secret|secret|debug_page|password|broker\s+\S+\s+\S+)\s+([^{}\n]+|\{[^{}\n]+\})\s*$`)
 
 // readCaddyfile adds the secrets of a Caddyfile. One that stands there literally is shown by Caddy's own
 // /config/ and autosave; the contract says so, and a warning in the log.
@@ -222,6 +222,11 @@ func (c *canary) readRequest(r *http.Request, status int) {
 	if status != http.StatusSeeOther || !canaryTicketShape.MatchString(tkt) {
 		return
 	}
+	c.spent(tkt)
+}
+
+// spent takes note of a ticket that is worth nothing any more.
+func (c *canary) spent(tkt string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, part := range canaryParts(tkt) {

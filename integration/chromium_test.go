@@ -27,7 +27,7 @@ import (
 func TestChromium(t *testing.T) {
 	chromium := needs(t, "chromium", "chromium-browser", "google-chrome")
 	node := needs(t, "node")
-	needsModule(t)
+	needsModule(t, "browser", "playwright-core")
 	w := newChromiumWorld(t)
 	d := startDriver(t, node, map[string]any{
 		"chromium":    chromium,
@@ -47,15 +47,15 @@ func TestChromium(t *testing.T) {
 	}
 }
 
-// needsModule skips a test where `npm ci` has not been run, or fails it where all tests must run.
-func needsModule(t *testing.T) {
+// needsModule skips a test where `npm ci` has not been run in the folder, or fails it where all tests must run.
+func needsModule(t *testing.T, folder, name string) {
 	t.Helper()
-	module, err := filepath.Abs("browser/node_modules/playwright-core/package.json")
+	module, err := filepath.Abs(filepath.Join(folder, "node_modules", name, "package.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(module); err != nil {
-		needs(t, "playwright-core (npm ci in integration/browser)")
+		needs(t, name+" (npm ci in integration/"+folder+")")
 	}
 }
 
@@ -97,7 +97,22 @@ type chromiumWorld struct {
 
 const chromiumSites = `
 auth.example.com {
-	wechat_broker
+	wechat_broker {
+		client campaign {
+			public
+			return_to https://campaign.example.org/client/*
+			scope snsapi_base
+		}
+		client lottery {
+			public
+			return_to https://lottery.example.org/client/*
+		}
+		client office {
+			secret {env.CLIENT_SECRET}
+			return_to https://office.example.org/client/*
+			ask
+		}
+	}
 	wechat_auth {
 		public /open/*
 	}
@@ -136,6 +151,9 @@ named.example.org, alias.example.org {
 	}
 	reverse_proxy {upstream}
 }
+campaign.example.org, lottery.example.org, office.example.org {
+	reverse_proxy {upstream}
+}
 other.example.net {
 	reverse_proxy {upstream}
 }
@@ -149,6 +167,7 @@ func newChromiumWorld(t *testing.T) *chromiumWorld {
 	w := &chromiumWorld{gateway: newGateway(t), sim: newSimulator(t, wechattest.Account{Domains: []string{"auth.example.com"}})}
 	upstream := httptest.NewServer(http.HandlerFunc(serveShop))
 	t.Cleanup(upstream.Close)
+	w.env = append(w.env, "CLIENT_SECRET="+shopSecret)
 	w.start("{\n" + w.globals() + "wechat {\n account {\n app_id " + appID + "\n app_secret {env.WECHAT_APP_SECRET}\n domain auth.example.com\n" +
 		" open_url https://weixin.example.net\n api_url " + w.sim.url + "\n}\n}\n}\n" +
 		strings.NewReplacer("{upstream}", upstream.Listener.Addr().String(), "{simulator}", w.sim.host).Replace(chromiumSites))
@@ -273,6 +292,8 @@ func serveShop(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/attack":
 		w.Header().Set("Content-Type", html)
 		_, _ = io.WriteString(w, attackHTML)
+	case r.URL.Path == "/client/page.html" || r.URL.Path == "/client/slash.html":
+		http.ServeFile(w, r, "clients/page.html")
 	case r.URL.Path == "/noisy":
 		w.Header().Set("Content-Type", html)
 		_, _ = io.WriteString(w, noisyHTML)

@@ -1,12 +1,9 @@
 package integration
 
 import (
-	"bufio"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -22,120 +19,8 @@ func readExample(t *testing.T) string {
 	return string(text)
 }
 
-// mustValidate validates a Caddyfile without any change, as a user would.
-func mustValidate(t *testing.T, caddyfile string) {
-	t.Helper()
-	g := newGateway(t)
-	g.env = []string{"WECHAT_APP_ID=" + appID}
-	if out, err := g.validate(caddyfile); err != nil {
-		t.Errorf("caddy validate: %v\n%s\n%s", err, out, caddyfile)
-	}
-}
-
 func TestExampleIsValid(t *testing.T) {
 	mustValidate(t, readExample(t))
-}
-
-// block is a ```caddyfile block of a document.
-type block struct {
-	where string
-	text  string
-}
-
-// TestDocumentedCaddyfilesAreValid validates every ```caddyfile block of the documents. The rule for what is
-// no whole Caddyfile, by the block's first line that is no comment:
-//
-//   - a block with <placeholders> is a syntax reference, and is not for loading;
-//   - "{" begins a whole Caddyfile;
-//   - an address (it has a dot or a colon before its "{") or a snippet begins sites; global options of a
-//     broker at auth.example.com are put in front;
-//   - "wechat {" and what stands inside it, such as "account {", is put into global options;
-//   - anything else is directives, put into a site shop.example.org (auth.example.com for a wechat_broker).
-func TestDocumentedCaddyfilesAreValid(t *testing.T) {
-	for _, b := range documentedBlocks(t) {
-		if reference.MatchString(b.text) {
-			continue
-		}
-		t.Run(b.where, func(t *testing.T) { mustValidate(t, wrap(b.text)) })
-	}
-}
-
-var (
-	reference = regexp.MustCompile(`<[a-z][a-z0-9 -]*>`)
-	address   = regexp.MustCompile(`^\(|^[^ {]*[.:][^{]*\{$`)
-)
-
-func documentedBlocks(t *testing.T) []block {
-	t.Helper()
-	files, err := filepath.Glob("../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var list []block
-	for _, path := range append(files, "../README.md", "../README.zh-CN.md") {
-		text, err := os.ReadFile(path)
-		if os.IsNotExist(err) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, blocksOf(filepath.Base(path), string(text))...)
-	}
-	return list
-}
-
-func blocksOf(name, text string) (list []block) {
-	var current *block
-	lines := bufio.NewScanner(strings.NewReader(text))
-	heading := ""
-	for lines.Scan() {
-		line := lines.Text()
-		fence := strings.TrimSpace(line)
-		switch {
-		case current == nil && fence == "```caddyfile":
-			current = &block{where: name + " " + heading}
-		case current != nil && fence == "```":
-			list, current = append(list, *current), nil
-		case current != nil:
-			current.text += line + "\n"
-		case strings.HasPrefix(line, "#"):
-			heading = strings.TrimLeft(line, "# ")
-		}
-	}
-	return list
-}
-
-const brokerOptions = "wechat {\n account {\n app_id {env.WECHAT_APP_ID}\n app_secret {env.WECHAT_APP_SECRET}\n domain auth.example.com\n}\n}\n"
-
-// wrap makes a whole Caddyfile of a block.
-func wrap(text string) string {
-	first := firstLine(text)
-	word, _, _ := strings.Cut(first, " ")
-	switch {
-	case strings.HasPrefix(first, "{"):
-		return text
-	case address.MatchString(first):
-		return "{\n" + brokerOptions + "}\n" + text
-	case word == "wechat":
-		return "{\n" + text + "}\n"
-	case word == "account":
-		return "{\nwechat {\n" + text + "}\n}\n"
-	case word == "store" || word == "session_key" || word == "cache":
-		return "{\n" + strings.TrimSuffix(brokerOptions, "}\n") + text + "}\n}\n"
-	case strings.Contains(text, "wechat_broker"):
-		return "{\n" + brokerOptions + "}\nauth.example.com {\n" + text + "}\n"
-	}
-	return "{\n" + brokerOptions + "}\nshop.example.org {\n" + text + "}\n"
-}
-
-func firstLine(text string) string {
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-			return line
-		}
-	}
-	return ""
 }
 
 // exampleWorld runs Caddyfile.example with what a test must say otherwise: ports, certificates, storage,

@@ -21,8 +21,9 @@ import (
 	"github.com/caddy-wechat/caddy-wechat/wechat/wechattest"
 )
 
-// startPHP runs PHP-FPM and returns its socket. It serves as whoever runs the tests, root too.
-func startPHP(t *testing.T) string {
+// startPHP runs PHP-FPM and returns its socket. It serves as whoever runs the tests, root too. Env is what its
+// applications find in their environment, as NAME=value.
+func startPHP(t *testing.T, env ...string) string {
 	t.Helper()
 	fpm := needs(t, "php-fpm8.2", "php-fpm8.4", "php-fpm8.3", "php-fpm8.1", "php-fpm",
 		"/usr/sbin/php-fpm8.2", "/usr/sbin/php-fpm8.4", "/usr/sbin/php-fpm8.3", "/usr/sbin/php-fpm8.1", "/usr/sbin/php-fpm")
@@ -45,6 +46,10 @@ php_admin_value[error_log] = /dev/stderr
 php_admin_flag[log_errors] = on
 php_admin_flag[display_errors] = off
 `, socket, dir)
+	for _, pair := range env {
+		name, value, _ := strings.Cut(pair, "=")
+		conf += "env[" + name + "] = " + value + "\n"
+	}
 	args := []string{"-n", "-F", "-y", filepath.Join(dir, "fpm.conf")}
 	if os.Getuid() == 0 {
 		conf += "user = root\ngroup = root\n"

@@ -270,9 +270,17 @@ func TestValidateNamesTheMend(t *testing.T) {
 		{"a missing secret", "{\n wechat {\n account {\n app_id " + appID + "\n app_secret {env.NO_SUCH_SECRET}\n}\n}\n}\nexample.com {\n tls internal\n wechat_auth\n}\n", "NO_SUCH_SECRET"},
 		{"a missing secret file", "{\n wechat {\n account {\n app_id " + appID + "\n app_secret {file./no/such/file}\n}\n}\n}\nexample.com {\n tls internal\n wechat_auth\n}\n", "account default"},
 		{"a short HS256 secret behind a placeholder", "{\n wechat {\n account {\n" + account + "}\n session_key {\n secret {env.SHORT}\n}\n}\n}\nexample.com {\n tls internal\n wechat_auth\n}\n", "at least 32"},
+		{"a client whose id turns out to be an app id", brokerOf("app_id {env.OTHER_APP}\n app_secret {env.WECHAT_APP_SECRET}\n domain auth.example.com", "client wxfedcba9876543210 {\n secret {env.LONG}\n}"), "is an account's app id; choose another"},
+		{"two brokers that have one client with two secrets", brokerOf(account+"domain auth.example.com b.example.com", "client shop {\n secret {env.LONG}\n}") + "b.example.com {\n tls internal\n wechat_broker {\n client shop {\n secret {env.LONGER}\n}\n}\n}\n", "client shop: another wechat_broker has a client of this id with another secret"},
+		{"a request target where there are several accounts", strings.Replace(brokerOf(account+"domain auth.example.com", "client shop {\n secret {env.LONG}\n token 0123abcd https://old.example.org/\n}"), "account {", "account b {\n app_id wxfedcba9876543210\n app_secret {env.WECHAT_APP_SECRET}\n domain auth.example.com\n}\n account a {", 1), "client shop: option token: what WeChat brings to a token does not say which account it is of; name one: account <name>"},
+		{"a request target behind a placeholder that has a ticket", brokerOf(account+"domain auth.example.com", "client shop {\n secret {env.LONG}\n token 0123abcd {env.TARGET}\n}"), "client shop: token 0123abcd: mend its address"},
+		{"equal patterns behind placeholders", brokerOf(account+"domain auth.example.com", "client a {\n secret {env.LONG}\n return_to {env.BACK}\n}\n client b {\n secret {env.LONGER}\n return_to https://shop.example.org/*\n}"), "clients a and b have the same return_to"},
+		{"a pattern behind a placeholder that is none", brokerOf(account+"domain auth.example.com", "client a {\n secret {env.LONG}\n return_to {env.SHORT}\n}"), "client a: return_to"},
+		{"a client's short secret behind a placeholder", brokerOf(account+"domain auth.example.com", "client a {\n secret {env.SHORT}\n}"), "client a: secret has 8 characters, and 16 are the least"},
+		{"a client's missing secret", brokerOf(account+"domain auth.example.com", "client a {\n secret {env.NO_SUCH_SECRET}\n}"), "client a: option secret"},
 	}
 	g := newGateway(t)
-	g.env = []string{"SHORT=tooshort"}
+	g.env = []string{"SHORT=tooshort", "LONG=" + shopSecret, "LONGER=" + blogSecret, "OTHER_APP=wxfedcba9876543210", "TARGET=https://old.example.org/?ticket=1", "BACK=https://shop.example.org:443/*"}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			out, err := g.validate(c.caddyfile)
@@ -281,6 +289,11 @@ func TestValidateNamesTheMend(t *testing.T) {
 			}
 		})
 	}
+}
+
+// brokerOf is the bound domain with a broker and its clients.
+func brokerOf(account, clients string) string {
+	return "{\n wechat {\n account {\n" + account + "\n}\n}\n}\nauth.example.com {\n tls internal\n wechat_broker {\n" + clients + "\n}\n}\n"
 }
 
 // A literal secret stands in /config/ and autosave for all to read.

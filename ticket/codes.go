@@ -52,6 +52,13 @@ const (
 	awaitMore = time.Second
 )
 
+// MaxJunk is how many codes that were none an address may bring within JunkWindow, where no login bounds them. The
+// users behind one address bring some, too: callbacks that come back hours later.
+const (
+	MaxJunk    = 30
+	JunkWindow = time.Minute
+)
+
 // Codes sees to it that each code is exchanged at most once, whichever gateway its callbacks reach.
 type Codes struct {
 	Store   Store
@@ -65,11 +72,22 @@ type Codes struct {
 // StatusExpired, and is not asked about at WeChat. exchange runs to its end even when ctx does not,
 // because WeChat aborts the first of two callbacks. An error means that the store is away or full.
 func (c *Codes) Once(ctx context.Context, account, code, login string, exchange func(context.Context) Outcome) (Outcome, error) {
+	return c.fly(ctx, account, code, login, MaxCodes, exchange)
+}
+
+// OnceAlone is Once for what stands in a login's place and is another for each code, so that counting its codes
+// would fill the store and bound nothing.
+func (c *Codes) OnceAlone(ctx context.Context, account, code, login string, exchange func(context.Context) Outcome) (Outcome, error) {
+	return c.fly(ctx, account, code, login, 0, exchange)
+}
+
+// fly asks for all that bring the same at once. most is how many codes login may bring; 0 does not count them.
+func (c *Codes) fly(ctx context.Context, account, code, login string, most int64, exchange func(context.Context) Outcome) (Outcome, error) {
 	key := storeKey(login, "outcome", account, code)
 	v, err, shared := c.flights.Do(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.Timeout)
 		defer cancel()
-		return c.once(ctx, key, account, code, login, exchange)
+		return c.once(ctx, key, account, code, login, most, exchange)
 	})
 	if err != nil {
 		return Outcome{}, err
@@ -103,6 +121,25 @@ func (c *Codes) Stranger(ctx context.Context, account, code, login string) (bool
 	return string(first) == string(mine[:]), err
 }
 
+// NoteJunk counts a code that was none against where it came from. That it cannot be counted is no error: the
+// store that is away ends the next login itself.
+func (c *Codes) NoteJunk(ctx context.Context, from string) {
+	if n, err := c.Store.Count(ctx, storeKey(from, "junk"), JunkWindow); err == nil && n >= MaxJunk {
+		_ = c.Store.Put(ctx, storeKey(from, "too much junk"), []byte{1}, JunkWindow)
+	}
+}
+
+// AllowFrom returns ErrTooMany where MaxJunk codes that were none came from there a short while ago.
+func (c *Codes) AllowFrom(ctx context.Context, from string) error {
+	switch _, err := c.Store.Get(ctx, storeKey(from, "too much junk")); {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading how much junk came: %w", err)
+	}
+	return ErrTooMany
+}
+
 // NoteEnd notes for ttl that the login's callback came back to its browser: the cookie that says so may not
 // arrive. It serves to end loops alone, so that a store that is away is no error.
 func (c *Codes) NoteEnd(ctx context.Context, login string, ttl time.Duration) {
@@ -115,19 +152,21 @@ func (c *Codes) CameBack(ctx context.Context, login string) bool {
 	return err == nil
 }
 
-func (c *Codes) once(ctx context.Context, key, account, code, login string, exchange func(context.Context) Outcome) (Outcome, error) {
+func (c *Codes) once(ctx context.Context, key, account, code, login string, most int64, exchange func(context.Context) Outcome) (Outcome, error) {
 	if out, err := c.outcome(ctx, key); !errors.Is(err, ErrNotFound) {
 		return out, err
 	}
-	n, err := c.Store.Count(ctx, storeKey(login, "codes"), keepOutcome)
-	if err != nil {
-		return Outcome{}, fmt.Errorf("counting a login's codes: %w", err)
-	}
-	if n > MaxCodes {
-		return Outcome{Status: StatusExpired}, nil
+	if most > 0 {
+		n, err := c.Store.Count(ctx, storeKey(login, "codes"), keepOutcome)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("counting a login's codes: %w", err)
+		}
+		if n > most {
+			return Outcome{Status: StatusExpired}, nil
+		}
 	}
 	owner := hashParts("claim", login)
-	err = c.Store.Put(ctx, claimKey(account, code), owner[:], keepOutcome)
+	err := c.Store.Put(ctx, claimKey(account, code), owner[:], keepOutcome)
 	if errors.Is(err, ErrExists) {
 		return c.claimed(ctx, key, account, code, owner[:])
 	}

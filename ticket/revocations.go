@@ -134,13 +134,8 @@ func (r *Revocations) life(ctx context.Context) (string, error) {
 // Look reads what other gateways wrote since the last look that went well: the storage may have been
 // away for hours. Clocks may differ. What could not be written here, or was written to a storage that was
 // only a stand-in for the true one, an empty folder in place of its disk, is written now. A storage that may
-// have lost what it held is read as a whole, and gets all back that is known here.
+// have lost what it held is read as a whole, and gets all back that is known here. So is one never read before.
 func (r *Revocations) Look(ctx context.Context) error {
-	if !r.Known.loaded.Load() {
-		if err := r.Load(ctx); err != nil {
-			return err
-		}
-	}
 	err := r.look(ctx)
 	if _, lossy := r.Storage.(Lossy); lossy && err != nil {
 		r.Known.doubt()

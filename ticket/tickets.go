@@ -41,8 +41,8 @@ func (o Owner) mark() string {
 // not fill the store.
 const MaxTickets = 40
 
-// ErrTooMany says that a login has had MaxTickets.
-var ErrTooMany = errors.New("too many tickets for one login")
+// ErrTooMany says that a login has had MaxTickets, or an address MaxJunk.
+var ErrTooMany = errors.New("too many in a short time")
 
 // Issue stores v for owner and returns its ticket: 128 random bits as 32 lower-case hex digits, good
 // for ttl.

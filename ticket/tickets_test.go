@@ -118,8 +118,15 @@ func TestTicketIsWorthNothingToOthers(t *testing.T) {
 	const origin = "https://shop.example.org"
 	owner := Owner{"default", origin, "login"}
 	others := []Owner{
-		{"default", origin, "another login"}, {"default", "https://blog.example.org", "login"}, {"other", origin, "login"},
-		{"default", origin, ""}, {"", origin, "login"}, {"default" + origin, "", "login"}, {"default", origin, "Login"}, {"default", "", "login"}, {},
+		{"default", origin, "another login"},
+		{"default", "https://blog.example.org", "login"},
+		{"other", origin, "login"},
+		{"default", origin, ""},
+		{"", origin, "login"},
+		{"default" + origin, "", "login"},
+		{"default", origin, "Login"},
+		{"default", "", "login"},
+		{},
 	}
 	ts := Tickets{newStore()}
 	tkt := issue(t, ts, owner, minute)

@@ -97,23 +97,34 @@ type UserInfo struct {
 	Privilege []string
 }
 
+// What a link may force, whatever WeChat would do by itself (网页授权, first step).
+const (
+	ForcePopup    = "forcePopup"    // the user is asked
+	ForceSnapShot = "forceSnapShot" // the page opens as a snapshot
+)
+
 // AuthorizeURL is where the browser goes to sign in and come back to
 // redirectURI with a code and state. State must be [a-zA-Z0-9]{1,128} or
 // WeChat shows an error page.
 //
 // WeChat matches the link with a regular expression, so that the parameters
 // stand in this order alone, and wants the fragment (网页授权, first step).
-func (c *Client) AuthorizeURL(redirectURI, scope, state string) string {
+// Force is any of [ForcePopup] and [ForceSnapShot].
+func (c *Client) AuthorizeURL(redirectURI, scope, state string, force ...string) string {
 	path := pathAuthorize
 	if scope == ScopeLogin {
 		path = pathQRConnect
+	}
+	forced := ""
+	for _, name := range force {
+		forced += "&" + name + "=true"
 	}
 	return base(c.OpenURL, DefaultOpenURL) + path +
 		"?appid=" + escape(c.AppID) +
 		"&redirect_uri=" + escape(redirectURI) +
 		"&response_type=code" +
 		"&scope=" + escape(scope) +
-		"&state=" + escape(state) +
+		"&state=" + escape(state) + forced +
 		"#wechat_redirect"
 }
 

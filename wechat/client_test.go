@@ -60,6 +60,11 @@ func TestAuthorizeURL(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 	})
+	t.Run("has what is forced behind the state, where WeChat reads it", func(t *testing.T) {
+		if got := c.AuthorizeURL(origin, wechat.ScopeBase, "s1", wechat.ForcePopup, wechat.ForceSnapShot); !strings.HasSuffix(got, "&state=s1&forcePopup=true&forceSnapShot=true#wechat_redirect") {
+			t.Errorf("got %s", got)
+		}
+	})
 	t.Run("lets no parameter break out", func(t *testing.T) {
 		if got := c.AuthorizeURL(origin, wechat.ScopeBase, "s&appid=evil#"); !strings.HasSuffix(got, "&state=s%26appid%3Devil%23#wechat_redirect") {
 			t.Errorf("got %s", got)

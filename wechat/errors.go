@@ -91,9 +91,12 @@ func malformed(endpoint, reason string) error {
 	return &unavailable{endpoint: endpoint, reason: reason}
 }
 
+// Reason says why an HTTP request failed, in one short line that holds neither its URL nor a header.
+func Reason(err error) string { return clean(reason(err)) }
+
 // networkError says why a call failed, in words that cannot hold its URL.
 func networkError(endpoint string, err error) error {
-	failure := &unavailable{endpoint: endpoint, reason: clean(reason(err))}
+	failure := &unavailable{endpoint: endpoint, reason: Reason(err)}
 	switch {
 	case errors.Is(err, context.Canceled):
 		failure.cause = context.Canceled

@@ -28,15 +28,24 @@ var (
 	errSpelling  = errors.New("a key is spelt in another case")
 )
 
-// parse reads one JSON object and nothing else. Its errors are constants.
-func parse(body []byte) (object, error) {
+// CheckObject says why body is not one JSON object and nothing else, in which no key stands twice and none
+// of keys in another case: two readers of such a body could see two users in it. Its errors are constants.
+func CheckObject(body []byte, keys ...string) error {
+	_, err := parseObject(body, keys)
+	return err
+}
+
+// parse reads an answer of WeChat's.
+func parse(body []byte) (object, error) { return parseObject(body, keys) }
+
+func parseObject(body []byte, keys []string) (object, error) {
 	dec := json.NewDecoder(bytes.NewReader(escapeControls(body)))
 	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
 		return nil, errNotJSON
 	}
 	seen := object{}
 	for dec.More() {
-		if err := parseMember(dec, seen); err != nil {
+		if err := parseMember(dec, seen, keys); err != nil {
 			return nil, err
 		}
 	}
@@ -54,7 +63,7 @@ func parse(body []byte) (object, error) {
 	return seen, nil
 }
 
-func parseMember(dec *json.Decoder, seen object) error {
+func parseMember(dec *json.Decoder, seen object, keys []string) error {
 	token, err := dec.Token()
 	key, ok := token.(string)
 	if err != nil || !ok {

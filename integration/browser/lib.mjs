@@ -16,6 +16,9 @@ export const guest = 'https://guest.example.org';
 export const deny = 'https://deny.example.org';
 export const named = 'https://named.example.org'; // its site takes alias, too, but is no origin there
 export const alias = 'https://alias.example.org';
+export const campaign = 'https://campaign.example.org'; // the broker's clients: two public ones, and one with a secret
+export const lottery = 'https://lottery.example.org';
+export const office = 'https://office.example.org';
 export const other = 'https://other.example.net'; // somebody else's
 export const weixin = 'https://weixin.example.net'; // the simulator
 
@@ -97,7 +100,7 @@ function settings(agent, locale) {
 }
 
 const ourHosts = [auth, shop, profile, guest, deny, named, alias].map((o) => new URL(o).host);
-const knownHosts = [...ourHosts, new URL(other).host, new URL(weixin).host];
+const knownHosts = [...ourHosts, ...[campaign, lottery, office].map((o) => new URL(o).host), new URL(other).host, new URL(weixin).host];
 
 function listen(context) {
   context.setDefaultTimeout(20_000);
@@ -209,6 +212,7 @@ const titles = {
   foreign: ['这次登录不是从这里开始的', 'This login did not start here'],
   malformed: ['登录链接有误', 'This login link is not right'],
   host: ['这个网址不能登录', 'You cannot log in at this address'],
+  address: ['登录没有开通', 'This login is not set up'],
   unavailable: ['暂时无法登录', 'Login is not available right now'],
   cookies: ['Cookie 没有开启', 'Cookies are off'],
   attempts: ['尝试次数过多', 'Too many attempts'],

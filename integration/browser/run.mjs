@@ -6,8 +6,9 @@ import loginScenarios from './login.mjs';
 import sessionScenarios from './session.mjs';
 import pageScenarios from './pages.mjs';
 import leakScenarios from './leak.mjs';
+import clientScenarios from './clients.mjs';
 
-const scenarios = { ...loginScenarios, ...sessionScenarios, ...pageScenarios, ...leakScenarios };
+const scenarios = { ...loginScenarios, ...sessionScenarios, ...pageScenarios, ...leakScenarios, ...clientScenarios };
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
 
 await lib.start();

@@ -1,7 +1,6 @@
 package redisstore
 
 import (
-	"io"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -65,7 +64,7 @@ func (w *wire) carry(c net.Conn, to string) {
 		if err != nil || w.cut.Load() {
 			return // the connection breaks, and the answer is lost
 		}
-		if _, err := c.Write(buf[:n]); err != nil && err != io.EOF {
+		if _, err := c.Write(buf[:n]); err != nil {
 			return
 		}
 	}
