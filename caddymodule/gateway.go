@@ -202,16 +202,23 @@ func (g *gateway) maintain(ctx context.Context) {
 		case <-keys.C:
 			keysWatch.report(g.keys.Maintain(ctx))
 		case <-look.C:
-			unread := !g.revoked.Known.Read()
-			err := g.revoked.Look(ctx)
-			if unread {
-				firstWatch.report(err)
-			} else {
-				lookWatch.report(err)
-			}
+			g.look(ctx, &firstWatch, &lookWatch)
 		case <-prune.C:
 			pruneWatch.report(g.prune(ctx))
 		}
+	}
+}
+
+// look reads what other gateways revoked. What a failure means depends on whether all was read before.
+func (g *gateway) look(ctx context.Context, first, later *watch) {
+	switch err := g.revoked.Look(ctx); {
+	case err == nil:
+		first.report(nil)
+		later.report(nil)
+	case g.revoked.Known.Read():
+		later.report(err)
+	default:
+		first.report(err)
 	}
 }
 

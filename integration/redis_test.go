@@ -362,9 +362,9 @@ func TestRedisAwayAtStart(t *testing.T) {
 	redis.Start()
 	kept.doors = []*http.Client{c}
 	lifeUntil(t, 10*time.Second, "sessions go on", func() bool { return kept.stays() == nil })
-	if !w.logged("ended sessions were read; sessions are recognised") {
-		t.Error("the log does not say that they are known")
-	}
+	lifeUntil(t, 10*time.Second, "the log says that they are known", func() bool {
+		return lifeSays(w.log.String(), "ended sessions were read; sessions are recognised")
+	})
 	wantEnded(t, c, authPage, token)
 	redis.Kill()
 	if out, err := w.reload(strings.Replace(caddyfile, "wechat {", "wechat {\n cache 1MiB", 1)); err != nil {
