@@ -38,9 +38,9 @@ func (p *manyPerson) logIn(ctx context.Context, start string, landed func(*wecha
 		refresh, _ := page.Refresh()
 		switch {
 		case page.Status == http.StatusOK:
-			again, err := landed(page)
-			if !again {
-				return err
+			again, wrong := landed(page)
+			if !again || wrong != nil {
+				return wrong
 			}
 			page, err = p.phone.Open(ctx, start)
 		case refresh != "":
