@@ -266,7 +266,7 @@ func (b *Broker) sendBack(w http.ResponseWriter, r *http.Request, login ticket.L
 
 // errorWord is how a URL calls an outcome. The seal beside it says more, and it is what counts.
 func errorWord(s ticket.Status) string {
-	if s == ticket.StatusAway {
+	if s == ticket.StatusAway || s == ticket.StatusLost {
 		s = ticket.StatusUnavailable
 	}
 	return string(s)

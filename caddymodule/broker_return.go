@@ -41,11 +41,16 @@ func (b *Broker) endErrand(w http.ResponseWriter, r *http.Request, login ticket.
 	}
 }
 
-// sendErrandBack sends the browser back to the client with what its login brought.
+// sendErrandBack sends the browser back to the client with what its login brought. A login whose outcome was lost
+// begins anew by itself, once.
 func (b *Broker) sendErrandBack(w http.ResponseWriter, r *http.Request, login ticket.Login, e *errand) {
 	name, value, out, err := b.bring(r.Context(), login, e, original(r).URL.RawQuery)
 	if err != nil {
 		b.cannot(w, r, e, err)
+		return
+	}
+	if out.Status == ticket.StatusLost && login.Restarts == 0 {
+		b.run(w, r, e, 1)
 		return
 	}
 	if name == "" && out.Status != ticket.StatusDenied {
@@ -127,14 +132,18 @@ func (b *Broker) endPage(w http.ResponseWriter, r *http.Request, action string, 
 // this is somebody else. Nobody is sent back to the client. A code may be exchanged: only that tells a
 // snapshot visitor from switched-off cookies.
 func (b *Broker) endForStranger(w http.ResponseWriter, r *http.Request, login ticket.Login, e *errand, known bool) {
-	out, err := b.outcomeForStranger(r.Context(), login, original(r).URL.RawQuery)
-	if err != nil {
-		b.cannot(w, r, nil, err)
-		return
-	}
 	action := ""
 	if known {
 		action = e.start()
+	}
+	out, err := b.outcomeForStranger(r.Context(), login, original(r).URL.RawQuery)
+	if err != nil && known {
+		b.cannot(w, r, e, err)
+		return
+	}
+	if err != nil {
+		b.cannot(w, r, nil, err)
+		return
 	}
 	switch {
 	case out.Status == ticket.StatusSnapshot:

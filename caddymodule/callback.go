@@ -132,14 +132,11 @@ func (v *visit) outcome(ctx context.Context, cb callback) (ticket.Outcome, error
 // errBrokerAway is the broker's store, not this site's.
 var errBrokerAway = errors.New("the broker's store is away or full")
 
-// statusLost is a ticket that is not there: spent by nobody, perhaps gone with the store's memory.
-const statusLost ticket.Status = "lost"
-
 func (v *visit) redeem(ctx context.Context, cb callback) (ticket.Outcome, error) {
 	owner := ticket.Owner{Account: v.site.account.name, Origin: v.origin.name, Login: cb.login.ID}
 	voucher, err := v.site.app.gateway.tickets.Redeem(ctx, cb.tkt, owner)
 	if errors.Is(err, ticket.ErrNotFound) {
-		return ticket.Outcome{Status: statusLost}, nil
+		return ticket.Outcome{Status: ticket.StatusLost}, nil
 	}
 	return ticket.Outcome{Status: ticket.StatusOK, Identity: &voucher.Identity, At: voucher.At}, err
 }
@@ -154,7 +151,7 @@ func (a *App) exchange(ctx context.Context, acc *account, login, code string, wa
 	})
 }
 
-// end answers the browser that began the login. One whose ticket was lost begins anew by itself, once.
+// end answers the browser that began the login. One whose ticket or outcome was lost begins anew by itself, once.
 func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, login ticket.Login, pending ticket.Pending, out ticket.Outcome) {
 	to := string(pending.Return)
 	switch {
@@ -164,7 +161,7 @@ func (a *Auth) end(w http.ResponseWriter, r *http.Request, v *visit, login ticke
 		v.origin.go303(w, to)
 	case out.Status == ticket.StatusSnapshot:
 		a.endSnapshot(w, r, v, to, a.snapshotMode(v.site.account.broker == ""))
-	case out.Status == statusLost && login.Restarts == 0:
+	case out.Status == ticket.StatusLost && login.Restarts == 0:
 		a.beginFromPage(w, r, v, loginWish{to: to, scope: login.Scope, pressed: true, restarts: 1})
 	default:
 		v.endPage(w, r, v.site.loginURL(to, login.Scope), out)

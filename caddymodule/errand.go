@@ -304,12 +304,15 @@ func (e *errand) missingLine(why error, address string) string {
 // maxLogged bounds what a stranger can write into the log with one address, in bytes.
 const maxLogged = 300
 
-// cannot answers when a client's login cannot go on for a reason of the gateway's own.
+// cannot answers when a client's login cannot go on for a reason of the gateway's own. The page tries again by
+// itself, unless WeChat wants a person's press for what the login asks.
 func (b *Broker) cannot(w http.ResponseWriter, r *http.Request, e *errand, err error) {
-	action := ""
+	p := page{Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable, RetryAfter: retrySeconds}
 	if e != nil {
-		action = e.start()
+		p.Action = e.start()
+		if e.Scope == wechat.ScopeBase {
+			p.Reason, p.Refresh = "waiting", retrySeconds
+		}
 	}
-	failWith(b.logger, w, r, zapcore.ErrorLevel, "clients' logins do not work",
-		page{Name: "error", Reason: "storage", Status: http.StatusBadGateway, Code: codeUnavailable, Action: action, RetryAfter: 5}, zap.Error(err))
+	failWith(b.logger, w, r, zapcore.ErrorLevel, "clients' logins do not work", p, zap.Error(err))
 }

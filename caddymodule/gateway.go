@@ -182,10 +182,19 @@ func (g *gateway) maintain(ctx context.Context) {
 	defer keys.Stop()
 	defer look.Stop()
 	defer prune.Stop()
-	keysWatch := watch{logger: g.logger, what: "keys cannot be maintained; the present ones go on signing"}
-	lookWatch := watch{logger: g.logger, what: "ended sessions cannot be read from storage or written to it; what one gateway ended goes on at the others"}
-	pruneWatch := watch{logger: g.logger, what: "old revocations cannot be removed from storage"}
-	lookWatch.report(g.firstLook(ctx))
+	keysWatch := watch{
+		logger: g.logger, what: "keys cannot be maintained; the present ones go on signing", again: "keys are maintained again",
+	}
+	firstWatch := watch{
+		logger: g.logger, what: "ended sessions cannot be read; until they are, nobody signs in and nobody is recognised",
+		again: "ended sessions were read; sessions are recognised",
+	}
+	lookWatch := watch{
+		logger: g.logger, what: "ended sessions cannot be read or written; sessions go on, and what one gateway ends goes on at the others",
+		again: "ended sessions are read and written again",
+	}
+	pruneWatch := watch{logger: g.logger, what: "old revocations cannot be removed", again: "old revocations are removed again"}
+	firstWatch.report(g.firstLook(ctx))
 	for {
 		select {
 		case <-ctx.Done():
@@ -193,10 +202,23 @@ func (g *gateway) maintain(ctx context.Context) {
 		case <-keys.C:
 			keysWatch.report(g.keys.Maintain(ctx))
 		case <-look.C:
-			lookWatch.report(g.revoked.Look(ctx))
+			g.look(ctx, &firstWatch, &lookWatch)
 		case <-prune.C:
 			pruneWatch.report(g.prune(ctx))
 		}
+	}
+}
+
+// look reads what other gateways revoked. What a failure means depends on whether all was read before.
+func (g *gateway) look(ctx context.Context, first, later *watch) {
+	switch err := g.revoked.Look(ctx); {
+	case err == nil:
+		first.report(nil)
+		later.report(nil)
+	case g.revoked.Known.Read():
+		later.report(err)
+	default:
+		first.report(err)
 	}
 }
 
@@ -219,7 +241,8 @@ func (g *gateway) prune(ctx context.Context) error {
 // watch logs that something fails, at once and every minute, and that it works again.
 type watch struct {
 	logger *slog.Logger
-	what   string
+	what   string    // the line while it fails
+	again  string    // and once it works
 	said   time.Time // zero while it works
 }
 
@@ -231,6 +254,6 @@ func (w *watch) report(err error) {
 		w.logger.Error(w.what, "error", err)
 	case err == nil && !w.said.IsZero():
 		w.said = time.Time{}
-		w.logger.Info("works again: " + w.what)
+		w.logger.Info(w.again)
 	}
 }

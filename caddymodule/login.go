@@ -122,7 +122,7 @@ func (v *visit) cannot(w http.ResponseWriter, r *http.Request, to, scope string,
 		Action: v.site.loginURL(to, scope), RetryAfter: retrySeconds,
 	}
 	if scope == wechat.ScopeBase {
-		p.Refresh = retrySeconds
+		p.Reason, p.Refresh = "waiting", retrySeconds
 	}
 	v.site.fail(w, r, zapcore.ErrorLevel, "logins do not work", p, zap.Error(err))
 }

@@ -34,7 +34,8 @@ type page struct {
 	Phone bool
 
 	// Reason says what went wrong ("error" only): "expired", "foreign", "malformed", "host", "unavailable",
-	// "toosoon" (early data) or "storage" (something could not be recorded). Any other reads as "unavailable".
+	// "toosoon" (early data), "storage" (something could not be recorded) or "waiting" (the page tries again by
+	// itself). Any other reads as "unavailable".
 	Reason string
 
 	// Code is the JSON answers' code for the same outcome, shown small beside the reference; 0 shows none.

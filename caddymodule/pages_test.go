@@ -32,7 +32,7 @@ func everyPage() map[string]page {
 		"asking to sign out": {Name: "logout", Status: 200, Action: "/_wechat/logout?return=%2F"},
 	}
 	statuses := map[string]int{
-		"expired": 400, "foreign": 400, "malformed": 400, "host": 400, "unavailable": 502, "toosoon": 425, "storage": 500,
+		"expired": 400, "foreign": 400, "malformed": 400, "host": 400, "unavailable": 502, "toosoon": 425, "storage": 500, "waiting": 502,
 	}
 	for reason, status := range statuses {
 		pages["error "+reason] = page{Name: "error", Reason: reason, Status: status, Action: login, Code: -1, Ref: "6f1c9a2e40d7"}

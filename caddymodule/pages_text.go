@@ -226,6 +226,17 @@ var messages = map[string]message{
 			Hint:  "Try again in a moment. If it keeps failing, contact the people who run this site.", Button: "Try again",
 		},
 	},
+	"error/waiting": {
+		icon: "clock",
+		zh: text{
+			Title: "请稍等", Lead: "系统暂时无法完成登录，本页会自动重试。",
+			Hint: "如果一直不行，请联系网站管理员。", Button: "立即重试",
+		},
+		en: text{
+			Title: "One moment", Lead: "Logging in does not work right now. This page tries again by itself.",
+			Hint: "If it keeps failing, contact the people who run this site.", Button: "Try now",
+		},
+	},
 	"cookies": {
 		icon: "info",
 		zh: text{

@@ -175,7 +175,7 @@ func (v *visit) remoteOutcome(ctx context.Context, cb callback) (ticket.Outcome,
 	}
 	out, err := v.site.app.exchange(ctx, v.site.account, cb.login.ID, cb.tkt, want{scope: cb.login.Scope})
 	if out.Status == ticket.StatusExpired {
-		out.Status = statusLost // perhaps with the broker's memory
+		out.Status = ticket.StatusLost // perhaps with the broker's memory
 	}
 	return out, err
 }

@@ -162,6 +162,7 @@ func (r *RedisStore) check() error {
 	}
 	return firstError(
 		func() error { return eachError(r.Addresses, checkRedisAddress) },
+		r.checkTwice,
 		func() error { return checkDB(r.DB) },
 		r.checkDB,
 		func() error { return checkKeyPrefix(r.KeyPrefix) },
@@ -175,6 +176,16 @@ func checkRedisAddress(address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" || !isPort(port) {
 		return fmt.Errorf("store redis %q is not an address; write it as host:port, such as redis.internal:6379", address)
+	}
+	return nil
+}
+
+// checkTwice finds an address that is there twice: one Redis alone would be taken for a Cluster.
+func (r *RedisStore) checkTwice() error {
+	for i, address := range r.Addresses {
+		if slices.Contains(r.Addresses[:i], address) {
+			return fmt.Errorf("store redis has the address %s twice; remove one", address)
+		}
 	}
 	return nil
 }

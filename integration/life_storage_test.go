@@ -177,7 +177,7 @@ func TestStorageThatFailsWhileRunning(t *testing.T) {
 			}
 		}
 		trouble.end(t, w.gateway)
-		lifeUntil(t, 30*time.Second, name+": keys are looked after again", func() bool { return lifeSays(w.log.since(), "works again: keys") })
+		lifeUntil(t, 30*time.Second, name+": keys are looked after again", func() bool { return lifeSays(w.log.since(), "keys are maintained again") })
 		ending.jar["__Host-wechat_session"] = token
 		if status, err := ending.logout(); status != 303 || err != nil {
 			t.Errorf("%s: the logout again got %d, %v", name, status, err)

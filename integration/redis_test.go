@@ -228,7 +228,7 @@ func TestRedisAway(t *testing.T) {
 				t.Errorf("WeChat's API was asked %d times", n)
 			}
 			lifeUntil(t, 10*time.Second, "a line for the operator", func() bool {
-				return lifeSays(w.log.String(), `"level":"error"`, "ended sessions cannot be read", "in redis")
+				return lifeSays(w.log.String(), `"level":"error"`, "ended sessions cannot be read or written", "in redis")
 			})
 
 			redis.Start()
@@ -237,7 +237,7 @@ func TestRedisAway(t *testing.T) {
 				t.Errorf("signed in as %q at %s", got, p.URL)
 			}
 			wantEnded(t, c, site.page, token)
-			lifeUntil(t, 10*time.Second, "the log says that it works again", func() bool { return lifeSays(w.log.String(), "works again: ended sessions") })
+			lifeUntil(t, 10*time.Second, "the log says that it works again", func() bool { return lifeSays(w.log.String(), "ended sessions are read and written again") })
 			w.kill()
 			w.start(w.onRedis(site.caddyfile(w, ""), redis))
 			wantEnded(t, w.client(), site.page, token)
@@ -355,13 +355,16 @@ func TestRedisAwayAtStart(t *testing.T) {
 			t.Errorf("reload: %v %s", err, out)
 		}
 	}
-	if !w.logged("ended sessions cannot be read") {
+	if !w.logged("ended sessions cannot be read; until they are, nobody signs in") {
 		t.Error("the log does not say that ended sessions are not known")
 	}
 
 	redis.Start()
 	kept.doors = []*http.Client{c}
 	lifeUntil(t, 10*time.Second, "sessions go on", func() bool { return kept.stays() == nil })
+	lifeUntil(t, 10*time.Second, "the log says that they are known", func() bool {
+		return lifeSays(w.log.String(), "ended sessions were read; sessions are recognised")
+	})
 	wantEnded(t, c, authPage, token)
 	redis.Kill()
 	if out, err := w.reload(strings.Replace(caddyfile, "wechat {", "wechat {\n cache 1MiB", 1)); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -22,7 +23,7 @@ const (
 )
 
 func clientKey(kind string, terms Terms, tkt string) string {
-	return storeKey(tkt, kind, fmt.Sprint(terms.Public, terms.Reuse))
+	return storeKey(tkt, kind, strconv.FormatBool(terms.Public)+" "+strconv.FormatBool(terms.Reuse))
 }
 
 // IssueTo stores v for its client and returns the ticket, shaped as Issue's.

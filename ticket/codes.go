@@ -20,6 +20,7 @@ const (
 	StatusDenied      Status = "denied"      // the user declined
 	StatusSnapshot    Status = "snapshot"    // a snapshot visitor: virtual ids, never an identity
 	StatusUnavailable Status = "unavailable" // WeChat did not answer, or refused for a reason of its own
+	StatusLost        Status = "lost"        // its ticket or its code's outcome is not there, perhaps gone with whoever had it: to be begun anew; in URLs it is unavailable
 	StatusAway        Status = "away"        // the broker's store is away or full: to be tried again; in URLs it is unavailable
 )
 
@@ -47,6 +48,8 @@ const (
 	// keepJunk is how long that a code was none is remembered: as long as a callback arrives twice.
 	// Strangers can name any number of them, and must not fill the store.
 	keepJunk = 20 * time.Second
+	// awaitMore is what an exchange that takes all its time may need to be written down.
+	awaitMore = time.Second
 )
 
 // MaxJunk is how many codes that were none an address may bring within JunkWindow, where no login bounds them. The
@@ -208,8 +211,12 @@ func (c *Codes) claimed(ctx context.Context, key, account, code string, owner []
 	return c.await(ctx, key)
 }
 
-// await waits for the outcome of an exchange that another gateway has under way.
+// await waits for the outcome of an exchange that another gateway has under way. One that does not come in the
+// time that an exchange may take was lost: that gateway died, and the code may be spent.
 func (c *Codes) await(ctx context.Context, key string) (Outcome, error) {
+	ctx = context.WithoutCancel(ctx) // what ends the waiting must not look like a store that is away
+	enough := time.NewTimer(c.Timeout + awaitMore)
+	defer enough.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -219,8 +226,8 @@ func (c *Codes) await(ctx context.Context, key string) (Outcome, error) {
 		}
 		select {
 		case <-tick.C:
-		case <-ctx.Done():
-			return Outcome{Status: StatusUnavailable}, nil
+		case <-enough.C:
+			return Outcome{Status: StatusLost}, nil
 		}
 	}
 }

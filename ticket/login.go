@@ -20,7 +20,7 @@ type Login struct {
 	Path     string // of the site's endpoints
 	Scope    string // asked of WeChat
 	Started  int64  // Unix seconds
-	Restarts int    // how often it was begun anew because its cookie was gone
+	Restarts int    // how often it was begun anew because its cookie, ticket or outcome was gone
 	Return   string // where to go back to, only if short; for a page's button
 	Client   string // the broker's client that the login is for; none: a site
 	Way      string // how its user goes back

@@ -99,6 +99,9 @@ func (r *Revocations) Loaded(ctx context.Context) bool {
 	return err == nil
 }
 
+// Read reports whether all of the storage was known here once.
+func (r *Revoked) Read() bool { return r.loaded.Load() }
+
 func (r *Revocations) loadSoon(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), firstPatience) // others wait for it, too
 	defer cancel()

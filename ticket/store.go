@@ -44,14 +44,12 @@ func storeKey(group string, parts ...string) string {
 
 // hashParts hashes parts. Each goes in with its length, so that no two lists of parts can be joined into
 // the same one.
-
 func hashParts(parts ...string) [sha256.Size]byte {
-	h := sha256.New()
-	var n [8]byte
+	var room [256]byte // enough for most, without an allocation
+	all := room[:0]
 	for _, p := range parts {
-		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
-		h.Write(n[:])
-		h.Write([]byte(p))
+		all = binary.BigEndian.AppendUint64(all, uint64(len(p)))
+		all = append(all, p...)
 	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return sha256.Sum256(all)
 }

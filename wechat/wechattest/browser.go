@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // UserAgentAndroid is WeChat 8.0.50 on Android 14.
@@ -34,6 +35,8 @@ var (
 	ErrTooManyRedirects = errors.New("too many redirects")
 	// ErrNoLink: no link with that text.
 	ErrNoLink = errors.New("the page has no such link")
+	// ErrNoRefresh: the page stays where it is.
+	ErrNoRefresh = errors.New("the page leads nowhere by itself")
 )
 
 // DoubleMode is how often a callback arrives.
@@ -157,6 +160,21 @@ func (b *Browser) Click(ctx context.Context, p *Page, text string) (*Page, error
 		}
 	}
 	return nil, fmt.Errorf("%w: %q", ErrNoLink, text)
+}
+
+// Refresh waits as long as p's Refresh header says and goes where it leads, as a
+// browser does with a page that nobody touches.
+func (b *Browser) Refresh(ctx context.Context, p *Page) (*Page, error) {
+	address, after := p.Refresh()
+	if address == "" {
+		return nil, ErrNoRefresh
+	}
+	select {
+	case <-time.After(after):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return b.follow(ctx, p, &navigation{method: http.MethodGet}, address)
 }
 
 // PostForm sends a form of page p as a navigation.

@@ -260,3 +260,26 @@ func TestBrowserStops(t *testing.T) {
 		t.Error("went back from nowhere")
 	}
 }
+
+func TestRefreshHeader(t *testing.T) {
+	w := newWorld(t)
+	w.site.HandleFunc("/wait", func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("Refresh", "0; url=/there?a=1") })
+	w.site.HandleFunc("/there", func(http.ResponseWriter, *http.Request) {})
+	b := w.browser(t)
+	p, err := b.Open(t.Context(), "https://example.com/wait")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = b.Refresh(t.Context(), p); err != nil || p.URL.RequestURI() != "/there?a=1" {
+		t.Fatalf("went to %v, %v", p, err)
+	}
+	if _, err = b.Refresh(t.Context(), p); !errors.Is(err, ErrNoRefresh) {
+		t.Errorf("a page without the header: %v", err)
+	}
+	for _, odd := range []string{"5", "x; url=/there", "-1; url=/there", "5; /there", ";"} {
+		p.Header.Set("Refresh", odd)
+		if to, _ := p.Refresh(); to != "" {
+			t.Errorf("%q leads to %s", odd, to)
+		}
+	}
+}

@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Page is what a navigation ended at.
@@ -50,6 +52,17 @@ func (p *Page) Callback() *url.URL {
 		}
 	}
 	return nil
+}
+
+// Refresh is the address to which the page's Refresh header leads by itself, and after how long; "" if to none.
+func (p *Page) Refresh() (address string, after time.Duration) {
+	seconds, rest, ok := strings.Cut(p.Header.Get("Refresh"), ";")
+	n, err := strconv.Atoi(strings.TrimSpace(seconds))
+	rest = strings.TrimSpace(rest)
+	if !ok || err != nil || n < 0 || len(rest) < len("url=") || !strings.EqualFold(rest[:len("url=")], "url=") {
+		return "", 0
+	}
+	return rest[len("url="):], time.Duration(n) * time.Second
 }
 
 func isReturn(u *url.URL) bool {
