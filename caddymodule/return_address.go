@@ -123,7 +123,7 @@ const maxDecodings = 8
 // encoded, with encoded slashes or backslashes, with parameters behind it. What is encoded without end counts
 // as one.
 func hasDotSegment(escaped string) bool {
-	p, again := escaped, true
+	p := escaped
 	for range maxDecodings {
 		for segment := range strings.FieldsFuncSeq(p, func(r rune) bool { return r == '/' || r == '\\' }) {
 			segment, _, _ = strings.Cut(segment, ";")
@@ -134,9 +134,11 @@ func hasDotSegment(escaped string) bool {
 		if strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 			return true
 		}
-		if p, again = decodeOnce(p); !again {
+		plain, changed := decodeOnce(p)
+		if !changed {
 			return false
 		}
+		p = plain
 	}
 	return true
 }

@@ -94,7 +94,7 @@ func TestRedisStoreIsPooled(t *testing.T) {
 func TestWatchIsNeverSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
-		w := watch{logger: slog.New(slog.NewTextHandler(&log, nil)), what: "it fails"}
+		w := watch{logger: slog.New(slog.NewTextHandler(&log, nil)), what: "it fails", again: "works again"}
 		for range 61 { // three minutes of looks, and the first
 			w.report(errNoApp)
 			time.Sleep(3 * time.Second)

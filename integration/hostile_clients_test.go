@@ -8,20 +8,6 @@ import (
 	"testing"
 )
 
-// hostileCookies moves the broker's login cookies of one browser into another, each under the name that rename makes
-// of it.
-func hostileCookies(from, to *hijacker, rename func(name string) string) {
-	from.mu.Lock()
-	defer from.mu.Unlock()
-	to.mu.Lock()
-	defer to.mu.Unlock()
-	for name, value := range from.jar["auth.example.com"] {
-		to.put("auth.example.com", rename(name), value)
-	}
-}
-
-func hostileSame(name string) string { return name }
-
 // hostileNothing fails where an answer leads to a client or tells anything.
 func hostileNothing(t *testing.T, what string, h *hijacker, resp *http.Response, body string) {
 	t.Helper()
