@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -119,7 +120,8 @@ func (o *origin) verified(r *http.Request, token string, at time.Time) *liveSess
 	if err != nil {
 		return nil
 	}
-	s := newLiveSession(token, o.name, verified)
+	// A copy: the token points into the request's cookies, and would keep all of them, a megabyte if need be.
+	s := newLiveSession(strings.Clone(token), o.name, verified)
 	cache.put(s)
 	return s
 }
