@@ -3,18 +3,68 @@ package caddymodule
 import (
 	"net/http/httptest"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// What a warm request costs in allocations: the visit, the slice of the headers, the cookies that are left.
-func TestWarmRequestAllocations(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
-	a, b := warm(t)
+// coldAllocations is what verifying an HS256 session takes: the token's copy, its parts decoded, the HMAC, the
+// validator of golang-jwt, the session and its place in the cache.
+const coldAllocations = 30
+
+func TestAllocations(t *testing.T) {
+	withoutRace(t)
+	const runs = 200
 	w := httptest.NewRecorder()
-	got := testing.AllocsPerRun(200, func() { b.serve(t, a, w, done) })
-	t.Logf("%v allocations", got)
-	if got > 4 {
-		t.Errorf("%v allocations, want 4 at most", got)
+	for _, c := range []struct {
+		name  string
+		most  float64 // on top of what Caddy's matcher takes, where there is one
+		serve func(t *testing.T) (serve, matcher func())
+	}{
+		// The slice of the identity headers, and the cookies that stay.
+		{"a request of somebody who was verified before", 2, func(t *testing.T) (serve, matcher func()) {
+			a, b := warm(t)
+			return func() { b.serve(t, a, w, done) }, nil
+		}},
+		{"a request of somebody who was not", coldAllocations, func(t *testing.T) (serve, matcher func()) {
+			a, b := warm(t)
+			cookies := make([]string, runs+1) // testing runs it once before it counts
+			for i := range cookies {
+				token := newToken(t, a.site.originOf(b.r), person(""))
+				cookies[i] = "theme=dark; wechat_session=" + token + "; PHPSESSID=0123456789abcdef"
+			}
+			return func() {
+				b.cookie, cookies = cookies[0], cookies[1:]
+				b.serve(t, a, w, done)
+			}, nil
+		}},
+		{"an anonymous request on a public path", 0, func(t *testing.T) (serve, matcher func()) {
+			a, _ := warm(t)
+			b := newBenchRequest(t, "")
+			a.Public = caddyhttp.MatchPath{"/member/*"}
+			return func() { b.serve(t, a, w, done) }, func() { _, _ = a.Public.MatchWithError(b.r) }
+		}},
+		{"a page of a site behind a broker with clients", 0, func(t *testing.T) (serve, matcher func()) {
+			broker, _ := clientBroker(t)
+			b := newBenchRequest(t, "")
+			return func() { b.serve(t, broker, w, done) }, nil
+		}},
+		{"the home page of a site behind a broker with clients", 0, func(t *testing.T) (serve, matcher func()) {
+			broker, _ := clientBroker(t)
+			b := newBenchRequestTo(t, "/?page=2&code=3", "")
+			return func() { b.serve(t, broker, w, done) }, nil
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			serve, matcher := c.serve(t)
+			beside := 0.0
+			if matcher != nil {
+				beside = testing.AllocsPerRun(runs, matcher)
+			}
+			got := testing.AllocsPerRun(runs, serve) - beside
+			t.Logf("%v allocations, and %v of Caddy's matcher", got, beside)
+			if got > c.most {
+				t.Errorf("%v allocations, want %v at most", got, c.most)
+			}
+		})
 	}
 }

@@ -39,7 +39,7 @@ type App struct {
 	brokers     map[string]*Broker // by account name; likewise
 	clients     map[string]*client // of all brokers, by id; likewise
 	cookies     map[string]string  // account by host and cookie name; likewise
-	cookieBases []string           // the sites' names for their cookies; likewise
+	cookieBases *cookieBases       // the sites' names for their cookies; likewise
 	named       bool               // a wechat_auth stands in a named route; likewise
 	logger      *zap.Logger
 	stop        context.CancelFunc
@@ -60,7 +60,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.sites, a.brokers, a.cookies = map[string]*site{}, map[string]*Broker{}, map[string]string{}
-	a.accounts, a.clients = map[string]*account{}, map[string]*client{}
+	a.accounts, a.clients, a.cookieBases = map[string]*account{}, map[string]*client{}, newCookieBases()
 	if err := firstError(a.check, a.available); err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func checkCookie(name string) error {
 	if strings.HasPrefix(name, "__") {
 		return fmt.Errorf("cookie %q: leave the prefix away; on https it gets __Host- by itself", name)
 	}
-	if isBrokerCookie(name) {
+	if brokerCookies.has(name) {
 		return fmt.Errorf("cookie %q is what wechat_broker calls its own; choose another name", name)
 	}
 	return checkToken("cookie", name)

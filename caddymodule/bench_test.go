@@ -92,11 +92,16 @@ type benchRequest struct {
 
 func newBenchRequest(tb testing.TB, token string) *benchRequest {
 	tb.Helper()
+	return newBenchRequestTo(tb, "/member/", token)
+}
+
+func newBenchRequestTo(tb testing.TB, target, token string) *benchRequest {
+	tb.Helper()
 	b := &benchRequest{cookie: "theme=dark; wechat_session=" + token + "; PHPSESSID=0123456789abcdef"}
 	if token == "" {
 		b.cookie = "theme=dark; PHPSESSID=0123456789abcdef"
 	}
-	r := httptest.NewRequest("GET", "/member/", nil)
+	r := httptest.NewRequest("GET", target, nil)
 	r.Host = "shop.example.org"
 	for name, value := range map[string]string{
 		"User-Agent": "MicroMessenger", "Accept": "text/html", "Accept-Language": "zh-CN", "Accept-Encoding": "gzip",

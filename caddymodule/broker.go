@@ -36,6 +36,8 @@ type Broker struct {
 	address  *siteAddress
 	siteKey  string // of the site it stands in, in App.sites
 	accounts map[string]*account
+	appIDs   map[string]*account // the same by their app ids
+	files    verifyFiles         // of all of them
 	ttl      time.Duration
 	logger   *zap.Logger
 
@@ -80,7 +82,7 @@ func (b *Broker) Provision(ctx caddy.Context) (err error) {
 
 // takeAccounts takes the accounts that the option names, else those whose domain this site is.
 func (b *Broker) takeAccounts() error {
-	b.accounts = map[string]*account{}
+	b.accounts, b.appIDs, b.files = map[string]*account{}, map[string]*account{}, verifyFiles{}
 	names := slices.Clone(b.Accounts)
 	if err := resolveAll(each("account", names)...); err != nil {
 		return err
@@ -91,6 +93,7 @@ func (b *Broker) takeAccounts() error {
 				names = append(names, name)
 			}
 		}
+		slices.Sort(names)
 	}
 	for _, name := range names {
 		acc, err := b.app.account(name)
@@ -106,7 +109,10 @@ func (b *Broker) takeAccounts() error {
 		if other := b.app.brokers[name]; other != nil && other.Path != b.Path {
 			return fmt.Errorf("option path: account %s has another broker with the path %s; give both the same", name, other.Path)
 		}
-		b.accounts[name], b.app.brokers[name] = acc, b
+		b.accounts[name], b.appIDs[acc.appID], b.app.brokers[name] = acc, acc, b
+		if err := b.files.take(acc); err != nil {
+			return err
+		}
 	}
 	if len(b.accounts) == 0 {
 		return errors.New("no account names this site as its domain; add to the account: domain <this site's host>")
@@ -129,12 +135,7 @@ func (b *Broker) isDomainOf(acc *account) bool {
 // ServeHTTP answers what is certainly the broker's, and passes the rest on to the site.
 func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	at := original(r).URL.Path
-	for _, acc := range b.accounts {
-		if acc.serveVerifyFile(w, r, at, b.Path) {
-			return nil
-		}
-	}
-	if b.serveClients(w, r, at) || at == b.Path+"/callback" && b.serveOwnCallback(w, r) {
+	if b.files.serve(w, r, at, b.Path) || b.serveClients(w, r, at) || at == b.Path+"/callback" && b.serveOwnCallback(w, r) {
 		return nil
 	}
 	b.hideCookies(r)
@@ -147,7 +148,7 @@ func (b *Broker) hideCookies(r *http.Request) {
 	switch {
 	case len(b.clients) == 0:
 	case b.siteHasAuth():
-		hideCookies(r.Header, brokerCookies)
+		brokerCookies.hide(r.Header)
 	default:
 		b.app.hideCookies(r.Header)
 	}

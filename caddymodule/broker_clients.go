@@ -119,9 +119,7 @@ func (b *Broker) takeClients() error {
 	slices.SortStableFunc(b.patterns, func(p, q pattern) int { return p.compare(q.returnPattern) })
 	if len(b.clients) > 0 {
 		b.app.gateway.keys.Live(refreshLife)
-		if !slices.Contains(b.app.cookieBases, brokerCookie) {
-			b.app.cookieBases = append(b.app.cookieBases, brokerCookie)
-		}
+		b.app.cookieBases.add(brokerCookie)
 	}
 	return b.checkShared() // what stood behind placeholders is known now
 }
@@ -259,8 +257,8 @@ func (b *Broker) hasPublic() bool {
 	return false
 }
 
-// brokerCookies is the broker's name for its cookies, as hideCookies takes names.
-var brokerCookies = []string{brokerCookie}
+// brokerCookies is the broker's name for its cookies alone.
+var brokerCookies = newCookieBases(brokerCookie)
 
 const (
 	brokerCookie      = "wechat_broker" // its login cookies are wechat_broker_login_<id>

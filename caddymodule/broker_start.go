@@ -202,14 +202,7 @@ func onlyOnes(rawQuery string, names ...string) (one map[string]string, ok bool)
 }
 
 // accountOf returns the broker's account of that app id.
-func (b *Broker) accountOf(appID string) *account {
-	for _, acc := range b.accounts {
-		if acc.appID == appID {
-			return acc
-		}
-	}
-	return nil
-}
+func (b *Broker) accountOf(appID string) *account { return b.appIDs[appID] }
 
 // knownIDs are the app ids at which logins start here. What was asked for is a stranger's word.
 func (b *Broker) knownIDs() (ids []string) {

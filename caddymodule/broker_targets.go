@@ -32,7 +32,11 @@ func (b *Broker) arrivalOf(r *http.Request, at string) (a arrival, ok bool) {
 	if len(b.targets) == 0 || at != "/" || r.Method != http.MethodGet {
 		return a, false
 	}
-	q, err := url.ParseQuery(original(r).URL.RawQuery)
+	query := original(r).URL.RawQuery
+	if !strings.Contains(query, nameState+"=") { // WeChat spells it so; of a page's own query no map is made
+		return a, false
+	}
+	q, err := url.ParseQuery(query)
 	if err != nil || len(q[nameCode]) != 1 || len(q[nameState]) != 1 || len(q.Get(nameState)) < tokenLength {
 		return a, false
 	}

@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,34 +95,69 @@ func (n *cookieNames) isLogin(name string) bool {
 	return ok && ticket.IsLoginID(id)
 }
 
-// isCookieOf reports whether name is one of the gateway's cookies of that base, prefixed or not, whatever
-// its port.
-func isCookieOf(base, name string) bool {
+// cookieBases are names that sites have for their cookies. However many there are, a cookie is found out by its own
+// name, in a few look-ups.
+type cookieBases struct {
+	names  map[string]bool
+	only   string    // the one of them, where there are no others: what no line has in it needs no scan
+	begins [256]bool // with what a name may begin
+}
+
+func newCookieBases(names ...string) *cookieBases {
+	b := &cookieBases{names: map[string]bool{}}
+	for _, name := range names {
+		b.add(name)
+	}
+	return b
+}
+
+func (b *cookieBases) add(name string) {
+	b.names[name], b.begins[name[0]], b.only = true, true, name
+	if len(b.names) > 1 {
+		b.only = ""
+	}
+}
+
+// has reports whether name is one of the gateway's cookies, prefixed or not, whatever its port.
+func (b *cookieBases) has(name string) bool {
 	if len(name) > 2 && name[0] == '_' && name[1] == '_' {
 		name = strings.TrimPrefix(strings.TrimPrefix(name, "__Host-"), "__Secure-")
 	}
-	rest, ok := strings.CutPrefix(name, base)
-	if !ok || rest == "" {
-		return ok
+	if name == "" || !b.begins[name[0]] { // most are not ours by their first letter
+		return false
 	}
-	if port, ok := strings.CutPrefix(rest, "_"); ok {
-		digits := len(port) - len(strings.TrimLeft(port, "0123456789"))
-		if digits > 0 {
-			rest = port[digits:]
+	if b.atPort(name) || b.atPort(strings.TrimSuffix(name, "_guest")) {
+		return true
+	}
+	for at := 0; ; at++ { // a base may have _login_ in it
+		i := strings.Index(name[at:], "_login_")
+		if i < 0 {
+			return false
+		}
+		if at += i; b.atPort(name[:at]) {
+			return true
 		}
 	}
-	return rest == "" || rest == "_guest" || strings.HasPrefix(rest, "_login_")
+}
+
+// atPort reports whether name is a base, or one with a port.
+func (b *cookieBases) atPort(name string) bool {
+	if b.names[name] {
+		return true
+	}
+	base := strings.TrimRight(name, "0123456789")
+	return len(base) < len(name) && strings.HasSuffix(base, "_") && b.names[base[:len(base)-1]]
 }
 
 // hideCookies removes the cookies of the gateway's sites from what the upstream sees, those of another
 // site on the same host too. All others stay byte for byte and in their order.
-func (a *App) hideCookies(h http.Header) { hideCookies(h, a.cookieBases) }
+func (a *App) hideCookies(h http.Header) { a.cookieBases.hide(h) }
 
-func hideCookies(h http.Header, bases []string) {
+func (b *cookieBases) hide(h http.Header) {
 	lines := h["Cookie"]
 	kept := lines[:0]
 	for _, line := range lines {
-		if line = hideIn(line, bases); line != "" {
+		if line = b.hideIn(line); line != "" {
 			kept = append(kept, line)
 		}
 	}
@@ -134,9 +168,9 @@ func hideCookies(h http.Header, bases []string) {
 	h["Cookie"] = kept
 }
 
-// hideIn returns line without the cookies of those bases. It allocates only where others stand on both sides of one.
-func hideIn(line string, bases []string) string {
-	if !slices.ContainsFunc(bases, func(base string) bool { return strings.Contains(line, base) }) {
+// hideIn returns line without the gateway's cookies. It allocates only where others stand on both sides of one.
+func (b *cookieBases) hideIn(line string) string {
+	if !strings.Contains(line, b.only) {
 		return line
 	}
 	kept, begin := make([]string, 0, 4), 0
@@ -146,7 +180,7 @@ func hideIn(line string, bases []string) string {
 			end = at + i
 		}
 		name, _, _ := strings.Cut(line[at:end], "=")
-		if isCookieOfAny(bases, trimSpace(name)) {
+		if b.has(trimSpace(name)) {
 			if at > begin {
 				kept = append(kept, line[begin:at-1])
 			}
@@ -162,12 +196,6 @@ func hideIn(line string, bases []string) string {
 	}
 	return strings.TrimPrefix(strings.Join(kept, ";"), " ")
 }
-
-func isCookieOfAny(bases []string, name string) bool {
-	return slices.ContainsFunc(bases, func(base string) bool { return isCookieOf(base, name) })
-}
-
-func isBrokerCookie(name string) bool { return isCookieOf(brokerCookie, name) }
 
 // trimSpace removes what may stand around a cookie's name and value: strings.Trim's work at a third of its time.
 func trimSpace(s string) string {

@@ -76,7 +76,7 @@ func TestReadCookiesAllocatesNothing(t *testing.T) {
 }
 
 func TestHideCookiesLeavesTheOthersByteForByte(t *testing.T) {
-	app := &App{cookieBases: []string{"wechat_session", "other"}}
+	bases := newCookieBases("wechat_session", "other", "my_login_x", "port_80")
 	cases := []struct{ in, want []string }{
 		{[]string{"a=1; __Host-wechat_session=x; b=2"}, []string{"a=1; b=2"}},
 		{[]string{"__Host-wechat_session=x; b=2"}, []string{"b=2"}},
@@ -86,10 +86,12 @@ func TestHideCookiesLeavesTheOthersByteForByte(t *testing.T) {
 		{[]string{"wechat_sessions=1; wechat_session_id=2; my_wechat_session=3"}, []string{"wechat_sessions=1; wechat_session_id=2; my_wechat_session=3"}},
 		{[]string{"a=1; "}, []string{"a=1; "}},
 		{[]string{"a=1; __Host-other_8443=another site's; b=2"}, []string{"a=1; b=2"}},
+		{[]string{"my_login_x=1; my_login_x_443_login_0=2; port_80=3; port_80_80_guest=4; __Secure-other=5"}, nil},
+		{[]string{"my_login_=1; port=2; port_8=3; other_80_80=4; other_guest_login_0=5; other_x_login_0=6; __other=7; =8"}, []string{"my_login_=1; port=2; port_8=3; other_80_80=4; other_guest_login_0=5; other_x_login_0=6; __other=7; =8"}},
 	}
 	for _, c := range cases {
 		r := withCookies(c.in...)
-		app.hideCookies(r.Header)
+		bases.hide(r.Header)
 		if got := r.Header["Cookie"]; !reflect.DeepEqual(got, c.want) && len(got)+len(c.want) > 0 {
 			t.Errorf("%q became %q, want %q", c.in, got, c.want)
 		}

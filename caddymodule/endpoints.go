@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"path"
@@ -15,7 +16,7 @@ import (
 // verify files. It reports whether it did.
 func (a *Auth) serveOwn(w http.ResponseWriter, r *http.Request, v visit) bool {
 	at := original(r).URL.Path
-	if a.site.account.serveVerifyFile(w, r, at, a.site.path) {
+	if a.site.account.files.serve(w, r, at, a.site.path) {
 		return true
 	}
 	if len(at) <= len(a.site.path) || at[len(a.site.path)] != '/' || at[:len(a.site.path)] != a.site.path {
@@ -218,15 +219,29 @@ func (a *Auth) serveJWKS(w http.ResponseWriter, r *http.Request, v *visit) {
 	}
 }
 
-// serveVerifyFile answers WeChat's question whether the domain is the operator's: at the root, and beside
+// verifyFiles are files by which WeChat verifies a domain: what they say, by their names.
+type verifyFiles map[string]string
+
+// take adds an account's files.
+func (f verifyFiles) take(acc *account) error {
+	for name, content := range acc.files {
+		if other, ok := f[name]; ok && other != content {
+			return fmt.Errorf("verify_file %s of account %s says something else than another account's here, and a domain has one file of that name; keep the right one", name, acc.name)
+		}
+		f[name] = content
+	}
+	return nil
+}
+
+// serve answers WeChat's question whether the domain is the operator's: at the root, and beside
 // the endpoints' path for a bound domain with a path. Files that are not configured are not answered,
 // or anybody could bind this domain to their account.
-func (acc *account) serveVerifyFile(w http.ResponseWriter, r *http.Request, at, prefix string) bool {
-	if len(acc.files) == 0 || r.Method != http.MethodGet && r.Method != http.MethodHead {
+func (f verifyFiles) serve(w http.ResponseWriter, r *http.Request, at, prefix string) bool {
+	if len(f) == 0 || r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return false
 	}
 	dir, name := path.Split(at)
-	content, ok := acc.files[name]
+	content, ok := f[name]
 	if !ok || dir != "/" && strings.TrimSuffix(dir, "/") != path.Dir(prefix) {
 		return false
 	}

@@ -26,7 +26,7 @@ type account struct {
 	scope   string
 	test    bool
 	domains []string // as origins: https://auth.example.com; the first is where other sites' logins go
-	files   map[string]string
+	files   verifyFiles
 	broker  string // the origin of another gateway's broker, where logins go through that
 	way     way
 	refused once // a broker's refusals that are logged at Error
@@ -60,7 +60,7 @@ func newAccount(name string, cfg *Account, logger *zap.Logger) (*account, error)
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	acc := &account{name: name, appID: cfg.AppID, scope: cfg.Scope, test: cfg.Test, files: map[string]string{}, logger: logger.With(zap.String("account", name))}
+	acc := &account{name: name, appID: cfg.AppID, scope: cfg.Scope, test: cfg.Test, files: verifyFiles{}, logger: logger.With(zap.String("account", name))}
 	if acc.scope == "" {
 		acc.scope = wechat.ScopeBase
 	}

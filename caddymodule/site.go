@@ -155,9 +155,7 @@ func (s *site) takeOrigins(origins []string) error {
 
 // claimCookie refuses two accounts with one cookie on one host: each would take the other's sessions away.
 func (s *site) claimCookie() error {
-	if !slices.Contains(s.app.cookieBases, s.cookie) {
-		s.app.cookieBases = append(s.app.cookieBases, s.cookie)
-	}
+	s.app.cookieBases.add(s.cookie)
 	hosts := slices.Clone(s.address.hosts)
 	if s.open {
 		hosts = append(hosts, "any host")
