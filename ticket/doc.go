@@ -11,6 +11,6 @@
 //	Session  the signed cookie that the site swaps it for (session.go), Guest its nameless sibling (guest.go)
 //
 // Beneath: Keyring makes, shares, rotates and uses the keys (keyring.go, keyfile.go, seal.go, sign.go),
-// Revocations remembers ended sessions (revocations.go), Store keeps what is short-lived and shared
+// Revocations remembers ended sessions (revocations.go, prune.go), Store keeps what is short-lived and shared
 // (store.go, memory.go; redisstore is one in Redis; every implementation passes storetest.Run).
 package ticket

@@ -80,7 +80,7 @@ func (r *Revocations) Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	files, err := r.list(ctx, revokedPath)
+	files, err := r.list(ctx, revokedPath, true)
 	if err != nil {
 		return err
 	}
@@ -163,10 +163,10 @@ func (r *Revocations) look(ctx context.Context) error {
 // listSince lists the revocations made from one hour to another, or all, where those are too many to ask for each.
 func (r *Revocations) listSince(ctx context.Context, from, to int64) (files []string, err error) {
 	if to-from > maxHours {
-		return r.list(ctx, revokedPath)
+		return r.list(ctx, revokedPath, true)
 	}
 	for h := from; h <= to; h++ {
-		found, err := r.list(ctx, path.Join(revokedPath, strconv.FormatInt(h, 10)))
+		found, err := r.list(ctx, path.Join(revokedPath, strconv.FormatInt(h, 10)), true)
 		if err != nil {
 			return nil, err
 		}
@@ -311,37 +311,13 @@ func (r *Revoked) Has(session string) bool {
 	return ok
 }
 
-// Prune forgets what no token can be alive for, here and in storage.
-func (r *Revocations) Prune(ctx context.Context) error {
-	var errs []error
-	for _, file := range r.Known.ended(time.Now().Add(-skew).Unix()) {
-		if err := r.Storage.Delete(ctx, file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// ended removes from memory what ended before now, and returns the files it stood in.
-func (r *Revoked) ended(now int64) (files []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for id, rev := range r.until {
-		if rev.until < now {
-			files = append(files, rev.file)
-			delete(r.until, id)
-		}
-	}
-	return files
-}
-
-func (r *Revocations) list(ctx context.Context, prefix string) ([]string, error) {
+func (r *Revocations) list(ctx context.Context, prefix string, recursive bool) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, storagePatience)
 	defer cancel()
 	var files []string
 	var err error
 	for range listTries {
-		files, err = r.Storage.List(ctx, prefix, true)
+		files, err = r.Storage.List(ctx, prefix, recursive)
 		if err == nil || len(files) == 0 && errors.Is(err, fs.ErrNotExist) {
 			return files, nil
 		}
