@@ -269,7 +269,7 @@ func (r *Revoked) begin(session string, until time.Time) revocation {
 	// A write that failed is tried again under the hour of now: the others look there alone.
 	if !ok || !rev.stored {
 		rev = newRevocation(session, max(rev.until, until.Unix()+1))
-		r.put(session, rev)
+		r.put(strings.Clone(session), rev) // it points into its token's payload
 	}
 	return rev
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -388,4 +389,61 @@ func TestRevocationsAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of the hours' folders those go that are empty and old; into one of late another gateway may be writing.
+func TestPruneRemovesEmptyFolders(t *testing.T) {
+	s := &certmagic.FileStorage{Path: t.TempDir()}
+	now := time.Now()
+	file := func(made time.Duration, until time.Time) string {
+		return path.Join(revokedPath, fmt.Sprint(now.Add(-made).Unix()/3600), fmt.Sprintf("%d-%s", until.Unix(), newID()))
+	}
+	over, late := file(48*time.Hour, now.Add(-time.Hour)), file(time.Hour, now.Add(-time.Hour))
+	known, unknown := file(72*time.Hour, now.Add(time.Hour)), file(96*time.Hour, now.Add(time.Hour))
+	for _, f := range []string{over, late, known} {
+		must(t, s.Store(t.Context(), f, nil))
+	}
+	r := newRevocations(s)
+	must(t, r.Load(t.Context()))
+	must(t, s.Store(t.Context(), unknown, nil)) // by another gateway, and not seen here yet
+	must(t, r.Prune(t.Context()))
+	for f, want := range map[string]bool{path.Dir(over): false, late: false, path.Dir(late): true, known: true, unknown: true} {
+		if got := s.Exists(t.Context(), f); got != want {
+			t.Errorf("%s is there: %v, want %v", f, got, want)
+		}
+	}
+}
+
+// revocationBytes is what README says that an ended session takes.
+const revocationBytes = 200
+
+func TestRevocationsTakeWhatIsSaid(t *testing.T) {
+	const n = 115_000 // their map has just grown
+	r := newRevocations(discard{})
+	until := time.Now().Add(720 * time.Hour)
+	before := memoryInUse()
+	for range n {
+		must(t, r.Revoke(t.Context(), newID(), until))
+	}
+	each := (memoryInUse() - before) / n
+	t.Logf("%d bytes each", each)
+	if each > revocationBytes {
+		t.Errorf("%d bytes each, want %d at most", each, revocationBytes)
+	}
+	runtime.KeepAlive(r)
+}
+
+// discard keeps nothing.
+type discard struct{}
+
+func (discard) Store(context.Context, string, []byte) error          { return nil }
+func (discard) Delete(context.Context, string) error                 { return nil }
+func (discard) List(context.Context, string, bool) ([]string, error) { return nil, nil }
+
+func memoryInUse() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var s runtime.MemStats
+	runtime.ReadMemStats(&s)
+	return s.HeapAlloc
 }
