@@ -27,7 +27,8 @@ type App struct {
 	// Caddy's storage.
 	SessionKey *SessionKey `json:"session_key,omitempty"`
 
-	// How many bytes of memory verified sessions may take. Default: 64 MiB.
+	// How many bytes of memory verified sessions may take, the cache's own included. Go's heap may grow to twice
+	// that before it is collected. Default: 64 MiB.
 	Cache int64 `json:"cache,omitempty"`
 
 	// The secret that opens the page about a login's troubles. Not available yet.

@@ -52,7 +52,7 @@ type appParser struct {
 //			secret    <current> [<old>...]          # HS256, at least 32 bytes each, used as written; without it keys are generated and kept in Caddy's storage
 //			rotate    <duration>                    # default 720h; old keys verify until their last token has ended
 //		}
-//		cache <size>                                # verified sessions kept in memory; default 64MiB
+//		cache <size>                                # how much memory verified sessions may take; default 64MiB
 //		debug_page <secret>                         # (later)
 //	}
 func parseApp(d *caddyfile.Dispenser, existing any) (any, error) {
