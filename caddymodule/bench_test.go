@@ -23,6 +23,16 @@ import (
 // provision loads a Caddyfile as `caddy validate` does, and returns its wechat app.
 func provision(tb testing.TB, caddyfile string) *App {
 	tb.Helper()
+	app, err := tryProvision(tb, caddyfile)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return app
+}
+
+// tryProvision returns the error that `caddy validate` shows.
+func tryProvision(tb testing.TB, caddyfile string) (*App, error) {
+	tb.Helper()
 	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -33,17 +43,15 @@ func provision(tb testing.TB, caddyfile string) *App {
 	}
 	ctx, err := caddy.ProvisionContext(&cfg)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
-	if _, err := ctx.App("http"); err != nil {
-		tb.Fatal(err)
-	}
+	_, failed := ctx.App("http")
 	app, err := ctx.App("wechat")
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
 	tb.Cleanup(func() { _ = app.(*App).Cleanup() })
-	return app.(*App)
+	return app.(*App), failed
 }
 
 // signedInAuth returns the handler of a site, and the token of somebody who is signed in there.

@@ -50,6 +50,39 @@ func manyApp(t *testing.T, n int) *App {
 	}`+sites.String())
 }
 
+// A domain has one file of a name: two accounts may both name it, if they mean the same.
+func TestBrokerHasOneVerifyFileOfAName(t *testing.T) {
+	for second, refused := range map[string]bool{"": false, "0123456789abcdef": false, "something-else": true} {
+		_, err := tryProvision(t, `{
+			log default {
+				output discard
+			}
+			storage file_system `+t.TempDir()+`
+			wechat {
+				account a {
+					app_id wx0123456789abcdef
+					app_secret 0123456789abcdef0123456789abcdef
+					domain auth.example.com
+					verify_file MP_verify_0123456789abcdef.txt
+				}
+				account b {
+					app_id wx0000000000000000
+					app_secret 0123456789abcdef0123456789abcdef
+					domain auth.example.com
+					verify_file MP_verify_0123456789abcdef.txt `+second+`
+				}
+			}
+		}
+		http://auth.example.com {
+			wechat_broker
+		}`)
+		const want = "verify_file MP_verify_0123456789abcdef.txt of account b says something else"
+		if refused != (err != nil) || refused && !strings.Contains(err.Error(), want) {
+			t.Errorf("a second account's file says %q: %v", second, err)
+		}
+	}
+}
+
 // What a request costs is not a matter of how many accounts and sites there are: 300 cost what 3 do.
 func TestAccountsAndSitesCostNoTime(t *testing.T) {
 	withoutRace(t)
