@@ -28,8 +28,18 @@ func (MatchBrowser) Match(r *http.Request) bool { return inWeChat(r) }
 func (MatchBrowser) MatchWithError(r *http.Request) (bool, error) { return inWeChat(r), nil }
 
 func inWeChat(r *http.Request) bool {
-	ua := strings.ToLower(r.UserAgent())
-	return strings.Contains(ua, "micromessenger") && !strings.Contains(ua, "wxwork")
+	ua := r.UserAgent()
+	return containsFold(ua, "micromessenger") && !containsFold(ua, "wxwork")
+}
+
+// containsFold reports whether s contains lower, in any case: without a copy of s, as every login's start asks.
+func containsFold(s, lower string) bool {
+	for i := range len(s) - len(lower) + 1 {
+		if s[i]|0x20 == lower[0] && strings.EqualFold(s[i:i+len(lower)], lower) {
+			return true
+		}
+	}
+	return false
 }
 
 // onPhone reports whether r comes from a phone's browser.

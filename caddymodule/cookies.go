@@ -230,7 +230,8 @@ func (n *cookieNames) header(name, value string, life time.Duration) string {
 
 // set adds a cookie to an answer of the gateway's own.
 func (n *cookieNames) set(w http.ResponseWriter, name, value string, life time.Duration) {
-	w.Header().Add("Set-Cookie", n.header(name, value, life))
+	h := w.Header()
+	h["Set-Cookie"] = append(h["Set-Cookie"], n.header(name, value, life))
 }
 
 func (n *cookieNames) clear(w http.ResponseWriter, name string) { n.set(w, name, "", -1) }

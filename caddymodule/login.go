@@ -103,7 +103,7 @@ func (v *visit) begin(w http.ResponseWriter, r *http.Request, wish loginWish) {
 		v.cannot(w, r, wish.to, wish.scope, err)
 		return
 	}
-	redirect(w, http.StatusFound, v.site.account.way.loginURL(o.redirectURI()+"?login="+sealed, wish.scope, login.ID))
+	redirect(w, http.StatusFound, v.site.account.way.loginURL(o.callback+sealed, wish.scope, login.ID))
 }
 
 // tooManyAttempts answers instead of another trip to WeChat: the last ones led to nothing.

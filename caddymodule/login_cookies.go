@@ -76,14 +76,16 @@ var errLongCookie = errors.New("the login does not fit into a cookie")
 
 // seal returns p as a cookie's value that browsers keep.
 func (j loginJar) seal(ctx context.Context, p ticket.Pending, shorter [][]byte) (string, error) {
-	for _, to := range append([][]byte{p.Return}, shorter...) {
-		p.Return = to
+	for {
 		value, err := j.keys.SealPending(ctx, j.origin, p)
-		if err != nil || len(j.names.login)+len(p.ID)+len(value) < maxCookie {
+		switch {
+		case err != nil || len(j.names.login)+len(p.ID)+len(value) < maxCookie:
 			return value, err
+		case len(shorter) == 0:
+			return "", errLongCookie
 		}
+		p.Return, shorter = shorter[0], shorter[1:]
 	}
-	return "", errLongCookie
 }
 
 // pendingOf returns the browser's own record of the login, if it began it.

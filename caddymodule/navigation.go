@@ -134,6 +134,9 @@ func wantedReturn(rawQuery string) string {
 
 // leadsBack reports whether p is an endpoint that would start or end a login again.
 func (s *site) leadsBack(p string) bool {
+	if plain := strings.IndexByte(p, '%') < 0 && !strings.Contains(p, "/."); plain && !strings.HasPrefix(p, s.path) {
+		return false // as most are: a browser changes nothing in them
+	}
 	rest, ok := strings.CutPrefix(browserPath(p), s.path+"/")
 	return ok && (rest == "login" || rest == "callback" || rest == "logout")
 }
@@ -210,9 +213,7 @@ func encodeHigh(s string) string {
 
 // redirect answers with a redirect that no cache keeps and no body repeats.
 func redirect(w http.ResponseWriter, status int, to string) {
-	h := w.Header()
-	h.Set("Location", to)
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
+	h, values := w.Header(), []string{to, "no-store", "no-referrer"} // in one piece
+	h["Location"], h["Cache-Control"], h["Referrer-Policy"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	w.WriteHeader(status)
 }

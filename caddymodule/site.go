@@ -73,7 +73,8 @@ type origin struct {
 	site     *site
 	name     string // https://shop.example.org
 	secure   bool
-	bound    bool // the account's bound domain is this
+	bound    bool   // the account's bound domain is this
+	callback string // where WeChat sends the user back to, up to the sealed login
 	sessions ticket.Sessions
 	cookies  cookieNames
 }
@@ -266,6 +267,7 @@ func (s *site) newOrigin(name, port string, secure bool) *origin {
 		Idle: s.idle, Max: s.longest,
 	}
 	o.cookies = newCookieNames(s.cookie, port, secure)
+	o.callback = o.redirectURI() + "?login="
 	return o
 }
 

@@ -61,11 +61,22 @@ func stale(started int64, now time.Time) bool {
 
 // SealLogin returns l as it goes into a URL.
 func (k *Keyring) SealLogin(ctx context.Context, l Login) (string, error) {
-	id, err := hex.DecodeString(l.ID)
-	if err != nil || !IsLoginID(l.ID) {
-		return "", fmt.Errorf("sealing: %q is no login's id", l.ID)
+	b, err := appendID(make([]byte, 0, usualLogin), l.ID)
+	if err != nil {
+		return "", err
 	}
-	return k.Seal(ctx, "login", l.append(id))
+	return k.Seal(ctx, "login", l.append(b))
+}
+
+// usualLogin is room for most logins, in bytes.
+const usualLogin = 200
+
+// appendID appends a login's id, as 16 bytes.
+func appendID(b []byte, id string) ([]byte, error) {
+	if !IsLoginID(id) {
+		return nil, fmt.Errorf("sealing: %q is no login's id", id)
+	}
+	return hex.AppendDecode(b, []byte(id))
 }
 
 // OpenLogin reads what SealLogin wrote, or returns ErrSeal. It does not look at the clock.
@@ -125,11 +136,11 @@ func readLogin(b []byte) (l Login, err error) {
 // varints, the return path. Not JSON: tabs that begin at once leave a cookie each, none of them sees the
 // others', and a server refuses headers over its limit.
 func (k *Keyring) SealPending(ctx context.Context, origin string, p Pending) (string, error) {
-	id, err := hex.DecodeString(p.ID)
-	if err != nil || !IsLoginID(p.ID) {
-		return "", fmt.Errorf("sealing: %q is no login's id", p.ID)
+	b, err := appendID(make([]byte, 0, 16+2*binary.MaxVarintLen64+len(p.Return)), p.ID)
+	if err != nil {
+		return "", err
 	}
-	b := binary.AppendVarint(binary.AppendVarint(id, p.Started), p.Ended)
+	b = binary.AppendVarint(binary.AppendVarint(b, p.Started), p.Ended)
 	return k.Seal(ctx, "login cookie of "+origin, append(b, p.Return...))
 }
 

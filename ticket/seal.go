@@ -28,7 +28,8 @@ func (k *Keyring) Seal(ctx context.Context, purpose string, plain []byte) (strin
 		}
 		key = s.seal(k.now())
 	}
-	return sealed64.EncodeToString(key.aead.Seal(key.id[:], nil, plain, []byte(purpose))), nil
+	b := append(make([]byte, 0, len(key.id)+len(plain)+key.aead.Overhead()), key.id[:]...)
+	return sealed64.EncodeToString(key.aead.Seal(b, nil, plain, []byte(purpose))), nil
 }
 
 // Open returns what was sealed for purpose, or ErrSeal.

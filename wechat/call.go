@@ -32,6 +32,8 @@ var sharedClient = &http.Client{Transport: &http.Transport{
 	DisableKeepAlives:      true,
 	MaxConnsPerHost:        128, // a flood of junk codes waits here, not at WeChat
 	MaxResponseHeaderBytes: 64 << 10,
+	WriteBufferSize:        1 << 10, // each connection has its own, and asks once
+	ReadBufferSize:         2 << 10,
 }}
 
 // call asks once, and once more if WeChat says that it is busy: by its own
