@@ -114,7 +114,7 @@ example_site() {
 }
 
 # WECHAT_TEST_ALL=1 makes a missing program a failure. What was skipped with -race (memory and allocations are
-# measured without it) runs again alone, and a test that is skipped there, too, fails. Fuzz seeds may skip.
+# measured without it) runs again without, and a test that is skipped there, too, fails. Fuzz seeds may skip.
 run_tests() {
 	need_go
 	install_for_tests
@@ -123,22 +123,41 @@ run_tests() {
 	echo "go vet ./..."
 	go vet ./...
 	TEST_LOGS=$(mktemp -d)
-	trap 'rm -rf "$TEST_LOGS"' EXIT
-	go_test "$TEST_LOGS/race" -race -shuffle=on ./...
-	local package name
-	skipped "$TEST_LOGS/race" | while read -r package name; do
-		go_test "$TEST_LOGS/plain.$name" -run "^$name\$" "$package"
-		[[ -z $(skipped "$TEST_LOGS/plain.$name") ]] || die "skipped: $name of $package; all tests must run"
+	trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$TEST_LOGS"' EXIT
+	race_tests
+	local package names log
+	cat "$TEST_LOGS"/race.* | skipped | while read -r package names; do
+		log="$TEST_LOGS/plain.${package##*/}"
+		go_test "$log" -run "^($names)\$" "$package"
+		[[ -z $(skipped <"$log") ]] || die "skipped in $package: $(skipped <"$log"); all tests must run"
 	done
 	echo "tests and subtests: $(count PASS) passed, $(count FAIL) failed, $(count SKIP) skipped and run again without -race"
+}
+
+# race_tests runs all tests with the race detector. Those of integration take most of the time, and wait for much
+# of it: two halves of them run at once.
+race_tests() {
+	local integration name halves=("" "") half=0 other
+	integration=$(go list ./integration)
+	for name in $(grep -hoE '^func (Test|Fuzz)[A-Za-z0-9_]+\([tf] ' integration/*_test.go | sed 's/func //; s/(.*//'); do
+		halves[half]+="${halves[half]:+|}$name"
+		half=$((1 - half))
+	done
+	go_test "$TEST_LOGS/race.0" -race -shuffle=on -run "^(${halves[0]})\$" ./integration &
+	other=$!
+	# shellcheck disable=SC2046 # a word a package
+	go_test "$TEST_LOGS/race.1" -race -shuffle=on $(go list ./... | grep -vxF "$integration")
+	go_test "$TEST_LOGS/race.2" -race -shuffle=on -run "^(${halves[1]})\$" ./integration
+	wait "$other"
 }
 
 # go_test runs tests into a log, and shows of it what tells how they went.
 go_test() {
 	local log=$1 status=0
 	shift
-	echo "go test -count=1 $*"
-	go test -v -count=1 -timeout=20m "$@" 2>&1 </dev/null | tee "$log" |
+	local shown="$*"
+	echo "go test -count=1 ${shown:0:120}"
+	go test -v -count=1 -timeout=40m "$@" 2>&1 </dev/null | tee "$log" |
 		grep --line-buffered -E '^(ok|FAIL|\?|panic:)|^-test.shuffle| *--- (FAIL|SKIP)' || status=$?
 	((status)) || return 0
 	echo "---- what the tests said:"
@@ -146,10 +165,14 @@ go_test() {
 	die "tests failed"
 }
 
-# skipped lists the package and the name of every test that was skipped, or had a subtest skipped.
+# skipped lists from a log each package in which tests, or subtests, were skipped, and their names.
 skipped() {
 	awk '/^ *--- SKIP: Test/ { sub("/.*", "", $3); names[$3] }
-		/^(ok|FAIL)[ \t]/ { for (name in names) print $2, name; delete names }' "$1"
+		/^(ok|FAIL)[ \t]+[^ \t]/ {
+			for (name in names) list[$2] = list[$2] (list[$2] == "" ? "" : "|") name
+			delete names
+		}
+		END { for (package in list) print package, list[package] }'
 }
 
 count() {

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"hash/maphash"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -39,10 +40,16 @@ func TestSessionCacheGivesOutOnlyWhatWasAskedFor(t *testing.T) {
 			defer cache.close()
 			s := right()
 			c.change(s)
-			cache.cache.Set(token, s, 1)
+			hash := maphash.String(cache.seed, token)
+			cache.cache.Set(hash, s, 1)
 			cache.cache.Wait()
 			if got := cache.get(token, audience, appID, now); (got != nil) != c.given {
 				t.Errorf("given out %v, want %v", got != nil, c.given)
+			}
+			cache.cache.Del(hash)
+			cache.hot[hash%uint64(len(cache.hot))].Store(s)
+			if got := cache.get(token, audience, appID, now); (got != nil) != c.given {
+				t.Errorf("given out %v by what was found last, want %v", got != nil, c.given)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
@@ -195,16 +196,8 @@ func tokensID() string {
 }
 
 // seal is a login's parameter, a login cookie or a retry, whatever purpose says.
-func (k *tokensKeys) seal(t *testing.T, purpose string, v any) string {
+func (k *tokensKeys) seal(t *testing.T, purpose, plain string) string {
 	t.Helper()
-	plain, ok := v.(string)
-	if !ok {
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		plain = string(b)
-	}
 	nonce := make([]byte, 12)
 	_, _ = rand.Read(nonce)
 	return tokensB64(string(k.sealID) + string(nonce) + string(k.aead.Seal(nil, nonce, []byte(plain), []byte(purpose))))
@@ -221,12 +214,48 @@ func (k *tokensKeys) open(t *testing.T, purpose, sealed string) []byte {
 	return plain
 }
 
-func (k *tokensKeys) unseal(t *testing.T, purpose, sealed string) (fields map[string]any) {
+// tokensLogin is what a login says, before it is sealed: its id, numbers as varints, texts behind their lengths.
+type tokensLogin struct {
+	id      string
+	numbers [3]int64
+	texts   [10]string
+}
+
+// Places in a tokensLogin.
+const (
+	tokensStarted = 0
+	tokensAccount = 0
+	tokensOrigin  = 1
+)
+
+func readTokensLogin(t *testing.T, b []byte) (l tokensLogin) {
 	t.Helper()
-	if err := json.Unmarshal(k.open(t, purpose, sealed), &fields); err != nil {
-		t.Fatal(err)
+	l.id = hex.EncodeToString(b[:16])
+	r := bytes.NewReader(b[16:])
+	for i := range l.numbers {
+		l.numbers[i], _ = binary.ReadVarint(r)
 	}
-	return fields
+	for i := range l.texts {
+		n, _ := binary.ReadUvarint(r)
+		text := make([]byte, n)
+		_, _ = r.Read(text)
+		l.texts[i] = string(text)
+	}
+	if l.String() != string(b) {
+		t.Fatalf("a login says %q", b)
+	}
+	return l
+}
+
+func (l tokensLogin) String() string {
+	b, _ := hex.DecodeString(l.id)
+	for _, n := range l.numbers {
+		b = binary.AppendVarint(b, n)
+	}
+	for _, text := range l.texts {
+		b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+	}
+	return string(b)
 }
 
 // tokensPending is what a login cookie says, before it is sealed: the login's id, the times, the way back.

@@ -3,7 +3,6 @@ package integration
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -158,28 +157,28 @@ func tokensSealedWrongInOneThing(t *testing.T, w *tokensSites) {
 	e := w.edge(t, tokensGuests)
 	const cookieOf = "login cookie of " + tokensGuestOrigin
 	now := time.Now()
-	login, pending := k.unseal(t, "login", x.login), string(k.open(t, cookieOf, x.pending))
+	login, pending := readTokensLogin(t, k.open(t, "login", x.login)), string(k.open(t, cookieOf, x.pending))
 	pendingOf := func(id string, started time.Time) string {
 		return tokensPending(t, id, started, time.Time{}, "/member/")
 	}
-	if pending != pendingOf(x.id, time.Unix(int64(login["t"].(float64)), 0)) {
+	if pending != pendingOf(x.id, time.Unix(login.numbers[tokensStarted], 0)) {
 		t.Fatalf("a login cookie says %q", pending)
 	}
 	cases := []struct {
 		name                        string
 		loginPurpose, cookiePurpose string
-		login                       map[string]any
+		login                       func(*tokensLogin)
 		pending                     string // "": the right one
 		right                       bool
 	}{
 		{"the login's purpose", "Login", cookieOf, nil, "", false},
 		{"the login's purpose, as a cookie's", cookieOf, cookieOf, nil, "", false},
 		{"the login's purpose, none", "", cookieOf, nil, "", false},
-		{"the login's account", "login", cookieOf, map[string]any{"a": "two"}, "", false},
-		{"the login's origin", "login", cookieOf, map[string]any{"o": "https://" + tokensShop}, "", false},
-		{"the login's id", "login", cookieOf, map[string]any{"i": tokensID()}, "", false},
-		{"the login's age", "login", cookieOf, map[string]any{"t": now.Add(-11 * time.Minute).Unix()}, "", false},
-		{"the login's time, ahead", "login", cookieOf, map[string]any{"t": now.Add(3 * time.Minute).Unix()}, "", false},
+		{"the login's account", "login", cookieOf, func(l *tokensLogin) { l.texts[tokensAccount] = "two" }, "", false},
+		{"the login's origin", "login", cookieOf, func(l *tokensLogin) { l.texts[tokensOrigin] = "https://" + tokensShop }, "", false},
+		{"the login's id", "login", cookieOf, func(l *tokensLogin) { l.id = tokensID() }, "", false},
+		{"the login's age", "login", cookieOf, func(l *tokensLogin) { l.numbers[tokensStarted] = now.Add(-11 * time.Minute).Unix() }, "", false},
+		{"the login's time, ahead", "login", cookieOf, func(l *tokensLogin) { l.numbers[tokensStarted] = now.Add(3 * time.Minute).Unix() }, "", false},
 		{"the cookie's purpose", "login", "login", nil, "", false},
 		{"the cookie's purpose, none", "login", "", nil, "", false},
 		{"the cookie's origin", "login", "login cookie of https://" + tokensShop, nil, "", false},
@@ -190,7 +189,11 @@ func tokensSealedWrongInOneThing(t *testing.T, w *tokensSites) {
 	}
 	for _, c := range cases {
 		t.Run(c.name+" is wrong", func(t *testing.T) {
-			a := e.callback(t, x.id, k.seal(t, c.loginPurpose, tokensWith(login, c.login)), x.ticket, k.seal(t, c.cookiePurpose, cmp.Or(c.pending, pending)), x.id)
+			changed := login
+			if c.login != nil {
+				c.login(&changed)
+			}
+			a := e.callback(t, x.id, k.seal(t, c.loginPurpose, changed.String()), x.ticket, k.seal(t, c.cookiePurpose, cmp.Or(c.pending, pending)), x.id)
 			if a.status >= 500 || tokensSignedIn(a) != c.right {
 				t.Errorf("signed in %v, want %v: %d %v", !c.right, c.right, a.status, a.header)
 			}
@@ -213,12 +216,6 @@ func tokensSealedWrongInOneThing(t *testing.T, w *tokensSites) {
 			}
 		})
 	}
-}
-
-func tokensWith(fields, changed map[string]any) map[string]any {
-	all := maps.Clone(fields)
-	maps.Copy(all, changed)
-	return all
 }
 
 // A guest's token, right in all but one thing, lets nobody look around;
