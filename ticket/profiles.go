@@ -29,15 +29,14 @@ const maxReplace = 3
 // Keep stores v under a name for ttl, in place of what stood there.
 func (p Profiles) Keep(ctx context.Context, name []string, v Voucher, ttl time.Duration) error {
 	value, err := json.Marshal(v)
-	for range maxReplace {
-		if err == nil {
-			err = p.Store.Put(ctx, profileKey(name), value, ttl)
-		}
-		if !errors.Is(err, ErrExists) {
-			break
-		}
-		if _, err = p.Store.Take(ctx, profileKey(name), nil); errors.Is(err, ErrNotFound) {
-			err = nil
+	if err != nil {
+		return fmt.Errorf("keeping a profile: %w", err)
+	}
+	key := profileKey(name)
+	err = p.Store.Put(ctx, key, value, ttl)
+	for tries := 0; errors.Is(err, ErrExists) && tries < maxReplace; tries++ {
+		if _, err = p.Store.Take(ctx, key, nil); err == nil || errors.Is(err, ErrNotFound) {
+			err = p.Store.Put(ctx, key, value, ttl) // whoever takes one away puts one there
 		}
 	}
 	if err != nil && !errors.Is(err, ErrExists) {

@@ -27,6 +27,14 @@ type Store interface {
 	Count(ctx context.Context, key string, ttl time.Duration) (int64, error)
 }
 
+// Mover is a Store that spends and keeps in one step: a store that is elsewhere saves whoever redeems two trips.
+type Mover interface {
+	// Move puts the value under from, if it begins with prefix, under to for ttl, removes it from where it was and
+	// returns it, in one step. Where there is none it returns what is under to, or ErrNotFound. Both keys are of
+	// one login.
+	Move(ctx context.Context, from, to string, prefix []byte, ttl time.Duration) ([]byte, error)
+}
+
 var (
 	// ErrExists says that the key is taken.
 	ErrExists = errors.New("already stored")

@@ -85,32 +85,36 @@ func (t Tickets) Redeem(ctx context.Context, tkt string, owner Owner) (Voucher, 
 	if !IsTicket(tkt) {
 		return Voucher{}, ErrNotFound
 	}
-	mark, done := owner.mark(), storeKey(owner.Login, "redeemed", tkt, owner.mark())
-	value, err := t.Store.Get(ctx, ticketKey(owner, tkt))
-	switch {
-	case errors.Is(err, ErrNotFound):
-		value, err = t.Store.Get(ctx, done)
-	case err == nil:
-		err = t.spend(ctx, ticketKey(owner, tkt), mark, done, value)
-	}
+	mark := owner.mark()
+	value, err := t.spend(ctx, ticketKey(owner, tkt), storeKey(owner.Login, "redeemed", tkt, mark), mark)
 	if err != nil {
 		return Voucher{}, fmt.Errorf("redeeming a ticket: %w", err)
 	}
 	return readVoucher(value, mark)
 }
 
-// spend writes the outcome before it takes the ticket, so that whoever finds the ticket gone finds that.
-func (t Tickets) spend(ctx context.Context, key, mark, done string, value []byte) error {
-	if len(value) < len(mark) || string(value[:len(mark)]) != mark {
-		return ErrNotFound
+// spend takes a ticket and keeps what it brought under done, or finds that there. Without a Mover the outcome is
+// written before the ticket is taken, so that whoever finds the ticket gone finds that.
+func (t Tickets) spend(ctx context.Context, key, done, mark string) ([]byte, error) {
+	if m, ok := t.Store.(Mover); ok {
+		return m.Move(ctx, key, done, []byte(mark), keepOutcome)
+	}
+	value, err := t.Store.Get(ctx, key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return t.Store.Get(ctx, done)
+	case err != nil:
+		return nil, err
+	case len(value) < len(mark) || string(value[:len(mark)]) != mark:
+		return nil, ErrNotFound
 	}
 	if err := t.Store.Put(ctx, done, value, keepOutcome); err != nil && !errors.Is(err, ErrExists) {
-		return err
+		return nil, err
 	}
 	if _, err := t.Store.Take(ctx, key, []byte(mark)); err != nil && !errors.Is(err, ErrNotFound) {
-		return err
+		return nil, err
 	}
-	return nil
+	return value, nil
 }
 
 func readVoucher(value []byte, mark string) (Voucher, error) {

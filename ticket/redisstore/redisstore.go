@@ -155,6 +155,26 @@ func (s *Store) Take(ctx context.Context, key string, prefix []byte) ([]byte, er
 	return []byte(value), nil
 }
 
+// moveScript moves a value that begins with ARGV[1] from one key to another, and returns it, or what is there.
+const moveScript = `local v = redis.call('GET', KEYS[1])
+if v and string.sub(v, 1, #ARGV[1]) == ARGV[1] then
+	redis.call('SET', KEYS[2], v, 'PX', ARGV[2], 'NX')
+	redis.call('DEL', KEYS[1])
+	return v
+end
+return redis.call('GET', KEYS[2])`
+
+// Move implements ticket.Mover.
+func (s *Store) Move(ctx context.Context, from, to string, prefix []byte, ttl time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	value, err := s.do(ctx, "eval", moveScript, 2, s.prefix+from, s.prefix+to, prefix, milliseconds(ttl)).Text()
+	if errors.Is(err, redis.Nil) {
+		return nil, ticket.ErrNotFound
+	}
+	return []byte(value), failed("taking", err)
+}
+
 // countScript counts, and sets when the counter ends in the same step: one that never ends would lock out for
 // good.
 const countScript = `local n = redis.call('INCR', KEYS[1])
@@ -183,5 +203,8 @@ func failed(what string, err error) error {
 	return fmt.Errorf("%s in redis: %w", what, plain(err))
 }
 
-// Interface guard.
-var _ ticket.Store = (*Store)(nil)
+// Interface guards.
+var (
+	_ ticket.Store = (*Store)(nil)
+	_ ticket.Mover = (*Store)(nil)
+)

@@ -47,6 +47,58 @@ func Run(t *testing.T, open func(t *testing.T) ticket.Store) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
+	if _, ok := open(t).(ticket.Mover); ok {
+		t.Run("what is moved is spent once and stays where it was moved to", func(t *testing.T) { testMove(t, open(t)) })
+		t.Run("of many moves at once all get the value", func(t *testing.T) { testMoveCrowd(t, open(t)) })
+	}
+}
+
+func testMove(t *testing.T, s ticket.Store) {
+	m := s.(ticket.Mover)
+	from, to := keys(t)
+	put(t, s, from, "owner:value", long)
+	if v, err := m.Move(t.Context(), from, to, []byte("thief:"), long); !errors.Is(err, ticket.ErrNotFound) {
+		t.Fatalf("Move with another prefix: %q, %v, want ErrNotFound", v, err)
+	}
+	for range 2 {
+		if v, err := m.Move(t.Context(), from, to, []byte("owner:"), short); err != nil || string(v) != "owner:value" {
+			t.Fatalf("Move: %q, %v", v, err)
+		}
+		wantNone(t, s, from)
+	}
+	begun := time.Now()
+	await(t, func() bool {
+		_, err := m.Move(t.Context(), from, to, []byte("owner:"), long)
+		if except(err, ticket.ErrNotFound) != nil {
+			t.Fatal(err)
+		}
+		if err == nil && time.Since(begun) > late/2 {
+			t.Fatal("what was moved does not end")
+		}
+		return err != nil
+	})
+}
+
+func testMoveCrowd(t *testing.T, s ticket.Store) {
+	m := s.(ticket.Mover)
+	from, to := keys(t)
+	put(t, s, from, "owner:value", long)
+	won := inCrowd(t, func(int) (bool, error) {
+		v, err := m.Move(t.Context(), from, to, []byte("owner:"), long)
+		return string(v) == "owner:value", err
+	})
+	if len(won) != crowd {
+		t.Fatalf("%d callers got it, want all", len(won))
+	}
+	wantNone(t, s, from)
+	wantGet(t, s, to, "owner:value")
+}
+
+// keys returns two keys of one group.
+func keys(t *testing.T) (from, to string) {
+	t.Helper()
+	group := "{" + key(t)[:16] + "}"
+	return group + key(t), group + key(t)
 }
 
 func testPut(t *testing.T, s ticket.Store) {
