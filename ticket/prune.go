@@ -6,13 +6,12 @@ import (
 	"io/fs"
 	"path"
 	"strconv"
-	"time"
 )
 
 // Prune forgets what no token can be alive for, here and in storage.
 func (r *Revocations) Prune(ctx context.Context) error {
 	var errs []error
-	for _, file := range r.Known.ended(time.Now().Add(-skew).Unix()) {
+	for _, file := range r.Known.ended(unixNow() - int64(skew.Seconds())) {
 		if err := r.Storage.Delete(ctx, file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

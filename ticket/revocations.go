@@ -199,7 +199,7 @@ func (r *Revoked) since(hour int64) map[string]int64 {
 	defer r.mu.RUnlock()
 	mine := map[string]int64{}
 	for session, rev := range r.until {
-		if rev.until > time.Now().Unix() && (!rev.stored || rev.hour() >= hour) {
+		if rev.until > unixNow() && (!rev.stored || rev.hour() >= hour) {
 			mine[session] = rev.until
 		}
 	}
@@ -212,7 +212,9 @@ func (rev revocation) hour() int64 {
 	return h
 }
 
-func unixHour() int64 { return time.Now().Unix() / 3600 }
+func unixNow() int64 { return time.Now().Unix() }
+
+func unixHour() int64 { return unixNow() / 3600 }
 
 func (r *Revoked) lookedAt(hour int64, life string) {
 	r.mu.Lock()
