@@ -51,15 +51,18 @@ func (w *world) beside(t *testing.T, caddyfile func(*world) string) *world {
 	return other
 }
 
+// redisSites are the two places at which a login ends.
+var redisSites = map[string]struct {
+	page      string
+	caddyfile func(*world, string) string
+}{
+	"on the bound domain": {authPage, (*world).single},
+	"across domains":      {shopPage, (*world).cross},
+}
+
 // A login ends signed in with its state in Redis, which a reload does not connect to anew.
 func TestRedisLogin(t *testing.T) {
-	for name, site := range map[string]struct {
-		page      string
-		caddyfile func(*world, string) string
-	}{
-		"on the bound domain": {authPage, (*world).single},
-		"across domains":      {shopPage, (*world).cross},
-	} {
+	for name, site := range redisSites {
 		t.Run(name, func(t *testing.T) {
 			redis := newRedis(t)
 			w := redisWorld(t)
@@ -190,13 +193,7 @@ func retryUntilBack(t *testing.T, b *wechattest.Browser, p *wechattest.Page) *we
 // Redis goes and comes back: sessions go on; a logout says that it was not recorded, and is, later; whoever
 // logs in waits at a page that tries again by itself, as often as it takes, and then lands where they were going.
 func TestRedisAway(t *testing.T) {
-	for name, site := range map[string]struct {
-		page      string
-		caddyfile func(*world, string) string
-	}{
-		"on the bound domain": {authPage, (*world).single},
-		"across domains":      {shopPage, (*world).cross},
-	} {
+	for name, site := range redisSites {
 		t.Run(name, func(t *testing.T) {
 			redis := newRedis(t, lasting...)
 			w := redisWorld(t)
