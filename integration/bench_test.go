@@ -36,9 +36,9 @@ func TestBenchRuns(t *testing.T) {
 		"warm, HTTP/1.1 with TLS |", "warm, HTTP/2 |", "warm, HTTP/3 |", "cold: no token twice |", "spoof-laden",
 		"anonymous, public path |", "anonymous, public path, HTTP/2 |", "anonymous, public path, HTTP/3 |",
 		"login start |", "login start, HTTP/2 |", "login start, HTTP/3 |", "refused: junk cookie |", "refused: forged signature |",
-		"callback with a code", "callback with a ticket", "a client redeems its ticket", "whole login across domains |", "whole login on the bound domain |",
+		"callback with a code", "callback with a ticket", "a client redeems its ticket", "whole login across domains |", "login across domains, to the cookie |", "whole login on the bound domain |",
 		// Of the goals:
-		"warm, 10 users beside look-up handler |", "whole login across domains, CPU |",
+		"warm, 10 users beside look-up handler |", "whole login across domains, CPU |", "login across domains, to the cookie, CPU |",
 	} {
 		if !strings.Contains(string(out), "\n| "+name) {
 			t.Errorf("of %d rows none is %q", rows, name)

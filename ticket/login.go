@@ -61,15 +61,15 @@ func stale(started int64, now time.Time) bool {
 
 // SealLogin returns l as it goes into a URL.
 func (k *Keyring) SealLogin(ctx context.Context, l Login) (string, error) {
-	b, err := appendID(make([]byte, 0, usualLogin), l.ID)
+	room := sealRooms.Get().(*sealRoom)
+	defer sealRooms.Put(room)
+	b, err := appendID(room.plain[:0], l.ID)
 	if err != nil {
 		return "", err
 	}
-	return k.Seal(ctx, "login", l.append(b))
+	room.plain = l.append(b)
+	return k.sealIn(ctx, room, "login")
 }
-
-// usualLogin is room for most logins, in bytes.
-const usualLogin = 200
 
 // appendID appends a login's id, as 16 bytes.
 func appendID(b []byte, id string) ([]byte, error) {
@@ -136,12 +136,15 @@ func readLogin(b []byte) (l Login, err error) {
 // varints, the return path. Not JSON: tabs that begin at once leave a cookie each, none of them sees the
 // others', and a server refuses headers over its limit.
 func (k *Keyring) SealPending(ctx context.Context, origin string, p Pending) (string, error) {
-	b, err := appendID(make([]byte, 0, 16+2*binary.MaxVarintLen64+len(p.Return)), p.ID)
+	room := sealRooms.Get().(*sealRoom)
+	defer sealRooms.Put(room)
+	b, err := appendID(room.plain[:0], p.ID)
 	if err != nil {
 		return "", err
 	}
 	b = binary.AppendVarint(binary.AppendVarint(b, p.Started), p.Ended)
-	return k.Seal(ctx, "login cookie of "+origin, append(b, p.Return...))
+	room.plain = append(b, p.Return...)
+	return k.sealIn(ctx, room, "login cookie of ", origin)
 }
 
 // OpenPending reads what SealPending wrote for the same origin, or returns ErrSeal.

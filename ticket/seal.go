@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // ErrSeal says that a text was not sealed here for this purpose, or was changed since.
@@ -20,6 +22,20 @@ var sealed64 = base64.RawURLEncoding.Strict()
 // nonce (12), the AES-256-GCM ciphertext and its tag (16), in base64. Only Open with the same purpose
 // reads it.
 func (k *Keyring) Seal(ctx context.Context, purpose string, plain []byte) (string, error) {
+	room := sealRooms.Get().(*sealRoom)
+	defer sealRooms.Put(room)
+	room.plain = append(room.plain[:0], plain...)
+	return k.sealIn(ctx, room, purpose)
+}
+
+// sealRoom is where texts are sealed: a login's start seals two, and would need nine allocations for them in place of
+// two, and a microsecond more.
+type sealRoom struct{ plain, purpose, sealed, text []byte }
+
+var sealRooms = sync.Pool{New: func() any { return new(sealRoom) }}
+
+// sealIn seals what is in room.plain.
+func (k *Keyring) sealIn(ctx context.Context, room *sealRoom, purpose ...string) (string, error) {
 	key := k.keys().seal(k.now())
 	if key == nil {
 		s, err := k.make(ctx, useSeal, algGCM)
@@ -28,8 +44,14 @@ func (k *Keyring) Seal(ctx context.Context, purpose string, plain []byte) (strin
 		}
 		key = s.seal(k.now())
 	}
-	b := append(make([]byte, 0, len(key.id)+len(plain)+key.aead.Overhead()), key.id[:]...)
-	return sealed64.EncodeToString(key.aead.Seal(b, nil, plain, []byte(purpose))), nil
+	room.purpose = room.purpose[:0]
+	for _, part := range purpose {
+		room.purpose = append(room.purpose, part...)
+	}
+	room.sealed = slices.Grow(append(room.sealed[:0], key.id[:]...), len(room.plain)+key.aead.Overhead())
+	room.sealed = key.aead.Seal(room.sealed, nil, room.plain, room.purpose)
+	room.text = sealed64.AppendEncode(room.text[:0], room.sealed)
+	return string(room.text), nil
 }
 
 // Open returns what was sealed for purpose, or ErrSeal.

@@ -47,7 +47,9 @@ var (
 // storeKey hashes parts into one key of a group: a login, or what stands for one.
 func storeKey(group string, parts ...string) string {
 	g, k := hashParts("group", group), hashParts(append(parts, group)...)
-	return "{" + hex.EncodeToString(g[:8]) + "}" + hex.EncodeToString(k[:])
+	var room [96]byte // a key has 82
+	key := hex.AppendEncode(append(room[:0], '{'), g[:8])
+	return string(hex.AppendEncode(append(key, '}'), k[:]))
 }
 
 // hashParts hashes parts. Each goes in with its length, so that no two lists of parts can be joined into

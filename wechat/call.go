@@ -2,11 +2,9 @@ package wechat
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,19 +20,8 @@ const (
 	retryAfter = 200 * time.Millisecond
 )
 
-// sharedClient serves all Clients without one of their own. Connections are
-// not kept (see get), but TLS sessions are, which makes the next one cheap.
-var sharedClient = &http.Client{Transport: &http.Transport{
-	Proxy:                  http.ProxyFromEnvironment,
-	DialContext:            (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-	TLSHandshakeTimeout:    3 * time.Second,
-	TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
-	DisableKeepAlives:      true,
-	MaxConnsPerHost:        128, // a flood of junk codes waits here, not at WeChat
-	MaxResponseHeaderBytes: 64 << 10,
-	WriteBufferSize:        1 << 10, // each connection has its own, and asks once
-	ReadBufferSize:         2 << 10,
-}}
+// shared serves all Clients without an HTTPClient of their own.
+var shared = newConns()
 
 // call asks once, and once more if WeChat says that it is busy: by its own
 // documentation -1 means "try again later". A network failure is not
@@ -88,16 +75,7 @@ func (c *Client) get(ctx context.Context, path, query string) ([]byte, error) {
 	if err != nil {
 		return nil, malformed(path, "the API address is not a URL")
 	}
-	// Each call has a connection of its own. On a kept one an answer that comes
-	// twice would be the next user's, net/http logs in clear what comes behind
-	// an answer, and a connection just closed fails the next login.
-	req.Close = true
-	// A caller's client may keep connections all the same: net/http repeats a
-	// GET by itself when one breaks under it, and WeChat would then see a code
-	// twice. A body that is not known to be empty stops that; nothing of it is
-	// sent.
-	req.Body = io.NopCloser(strings.NewReader(""))
-	res, err := c.httpClient().Do(req)
+	res, err := c.send(req)
 	if err != nil {
 		return nil, networkError(path, err)
 	}
@@ -107,7 +85,7 @@ func (c *Client) get(ctx context.Context, path, query string) ([]byte, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	if err != nil {
-		return nil, networkError(path, err)
+		return nil, networkError(path, errors.Join(ctx.Err(), err))
 	}
 	if len(body) > maxBody {
 		return nil, malformed(path, "the body is too large")
@@ -115,13 +93,20 @@ func (c *Client) get(ctx context.Context, path, query string) ([]byte, error) {
 	return body, nil
 }
 
-// httpClient follows no redirect, whoever made it: net/http would tell the
-// next host our URL, secret included, in Referer.
-func (c *Client) httpClient() *http.Client {
-	client := *sharedClient
-	if c.HTTPClient != nil {
-		client = *c.HTTPClient
+// send follows no redirect, whoever made the client: net/http would tell the next host our URL, secret included, in
+// Referer.
+func (c *Client) send(req *http.Request) (*http.Response, error) {
+	if c.HTTPClient == nil {
+		return shared.RoundTrip(req)
 	}
+	// As shared does, where the caller's client lets it: net/http logs in clear
+	// what comes behind an answer on a kept connection.
+	req.Close = true
+	// It may keep connections all the same: net/http repeats a GET by itself
+	// when one breaks under it, and WeChat would then see a code twice. A body
+	// that is not known to be empty stops that; nothing of it is sent.
+	req.Body = io.NopCloser(strings.NewReader(""))
+	client := *c.HTTPClient
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &client
+	return client.Do(req)
 }

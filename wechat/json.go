@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // object is a JSON object of which no value is null and no key stands twice.
@@ -113,6 +114,9 @@ func (o object) text(key string) (string, error) {
 	raw, ok := o[key]
 	if !ok {
 		return "", nil
+	}
+	if last := len(raw) - 1; last > 0 && raw[0] == '"' && utf8.Valid(raw) && bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1:last]), nil // says itself; json.Unmarshal takes three times as long to find that out
 	}
 	var s string
 	if json.Unmarshal(raw, &s) != nil {

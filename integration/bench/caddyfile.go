@@ -12,6 +12,7 @@ const (
 	emptyHost   = "empty.bench.test" // a handler that does nothing, reverse_proxy
 	lookupHost  = "looks.bench.test" // the look-up handler, reverse_proxy
 	redirHost   = "redir.bench.test" // redir
+	callHost    = "calls.bench.test" // a bare call to WeChat, redir
 	shopHost    = "shops.bench.test" // wechat_auth, reverse_proxy
 	brokerHost  = "brokr.bench.test" // the bound domain: wechat_broker, wechat_auth, reverse_proxy
 	clientsHost = "clien.bench.test" // the bound domain of an account whose broker has a client
@@ -44,7 +45,7 @@ func appID(i int) string { return fmt.Sprintf("wx%016x", i) }
 func (g *gateway) caddyfile() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `{
-	admin off
+	admin unix/%s/admin
 	http_port %d
 	https_port %d
 	default_bind 127.0.0.1
@@ -57,7 +58,7 @@ func (g *gateway) caddyfile() string {
 		level INFO
 	}
 	wechat {
-`, g.http, g.https, g.dir)
+`, g.dir, g.http, g.https, g.dir)
 	if g.cache != "" {
 		fmt.Fprintf(&b, "cache %s\n", g.cache)
 	}
@@ -75,7 +76,8 @@ func (g *gateway) caddyfile() string {
 		g.site(shopHost, g.auth(0)) +
 		g.site(brokerHost, "wechat_broker\n"+g.auth(0)) +
 		g.site(clientsHost, "wechat_broker clients {\n client "+clientID+" {\n secret {env.BENCH_CLIENT_SECRET}\n return_to https://"+returnHost+"/*\n scope snsapi_base\n}\n}") +
-		g.site(redirHost, "redir "+g.plainRedirect()))
+		g.site(redirHost, "redir "+g.plainRedirect()) +
+		g.site(callHost, "bench_call * "+g.wechat+"\nredir "+g.plainRedirect()))
 	return b.String()
 }
 

@@ -22,7 +22,8 @@ const (
 	lookup      = "look-up handler"
 	redirect    = "plain redir"
 	served      = "served request"
-	asMany      = "as many plain requests" // a login's redirects, and its page
+	asMany      = "as many plain requests"     // a login's redirects, and a page
+	andCall     = "the same, with a bare call" // to WeChat
 )
 
 var few = setting{users: 10, sites: 1, accounts: 1}
@@ -132,8 +133,9 @@ func loginCases() []benchCase {
 		{name: "callback with a code, to the cookie", setting: few, arms: stocked((*walker).codeCallback, redirHost, http.StatusFound, false)},
 		{name: "callback with a ticket, to the cookie", setting: few, arms: stocked((*walker).ticketCallback, redirHost, http.StatusFound, false)},
 		{name: "a client redeems its ticket, https", setting: few, arms: stocked((*walker).redeemable, plainHost, http.StatusOK, true)},
-		{name: "whole login across domains", setting: few, arms: walked((*walker).ticketCallback, across), goals: []goal{{asMany, 0.5}}, login: true},
-		{name: "whole login on the bound domain", setting: few, arms: walked((*walker).codeCallback, bound), goals: []goal{{asMany, 0.5}}, login: true},
+		{name: "whole login across domains", setting: few, arms: walked((*walker).login, (*walker).ticketCallback, across), goals: []goal{{asMany, 0.5}}, login: true},
+		{name: "login across domains, to the cookie", setting: few, arms: walked((*walker).toCookie, (*walker).ticketCallback, across), goals: []goal{{asMany, 0.5}}, login: true},
+		{name: "whole login on the bound domain", setting: few, arms: walked((*walker).login, (*walker).codeCallback, bound), goals: []goal{{asMany, 0.5}}, login: true},
 	}
 }
 
@@ -158,12 +160,14 @@ func stocked(stock func(*walker) (step, error), host string, status int, secure 
 	}
 }
 
-func walked(callback func(*walker) (step, error), redirects int) func(*gateway) ([]arm, error) {
+// walked compares a login, whose last request but one callback returns, with plain requests: so many redirects, and a page.
+func walked(login func(*walker, func(*walker) (step, error)) error, callback func(*walker) (step, error), redirects int) func(*gateway) ([]arm, error) {
 	return func(g *gateway) ([]arm, error) {
-		limit, subject := newWalkLoad(g), newWalkLoad(g)
-		limit.walk = func(w *walker) error { return w.plainly(redirects) }
-		subject.walk = func(w *walker) error { return w.login(func() (step, error) { return callback(w) }) }
-		return []arm{{asMany, limit}, {subjectName, subject}}, nil
+		limit, call, subject := newWalkLoad(g), newWalkLoad(g), newWalkLoad(g)
+		limit.walk = func(w *walker) error { return w.plainly(redirects, 0) }
+		call.walk = func(w *walker) error { return w.plainly(redirects-1, 1) }
+		subject.walk = func(w *walker) error { return login(w, callback) }
+		return []arm{{asMany, limit}, {andCall, call}, {subjectName, subject}}, nil
 	}
 }
 

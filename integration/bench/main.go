@@ -44,6 +44,8 @@ type bench struct {
 	pairs  int
 	slices time.Duration // how long each is
 
+	profiles string // the folder for CPU profiles; none: they are not taken
+
 	cpus             cpus
 	dir              string // everything that is written; removed at the end
 	binary           string // the gateway's
@@ -57,6 +59,7 @@ func run(ctx context.Context, args []string) error {
 	seconds := flags.Float64("seconds", 1.5, "how long a turn is")
 	only := flags.String("case", "", "a regular expression: the cases to run (default all)")
 	quick := flags.Bool("quick", false, "every case as short as can be, with fewer users: shows that it runs, and measures nothing")
+	profiles := flags.String("profile", "", "a folder: for a CPU profile of the gateway in each case, taken after its turns")
 	list := flags.Bool("list", false, "print the cases' names, and end")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -64,7 +67,7 @@ func run(ctx context.Context, args []string) error {
 	if *pairs < 1 || *seconds <= 0 {
 		return errors.New("-pairs and -seconds must be more than 0")
 	}
-	b := &bench{pairs: *pairs, slices: time.Duration(*seconds * float64(time.Second))}
+	b := &bench{pairs: *pairs, slices: time.Duration(*seconds * float64(time.Second)), profiles: *profiles}
 	cases, err := chosen(*only)
 	if err != nil {
 		return err

@@ -76,6 +76,9 @@ func (b *bench) measure(ctx context.Context, c benchCase) (*result, error) {
 		fmt.Fprint(os.Stderr, ".")
 	}
 	r.resident = g.resident()
+	if b.profiles != "" {
+		return r, b.profile(ctx, g, r)
+	}
 	return r, nil
 }
 

@@ -109,24 +109,37 @@ func (w *walker) redeemable() (step, error) {
 func pageOf(host string) step { return step{host, memberPath, browser, http.StatusFound} }
 
 // login walks from the first request to the signed-in page.
-func (w *walker) login(last func() (step, error)) error {
-	callback, err := last()
+func (w *walker) login(callback func(*walker) (step, error)) error {
+	last, cookies, err := w.signIn(callback)
 	if err != nil {
 		return err
 	}
-	a, err := w.do(w.gateway, callback)
-	if err != nil {
-		return err
-	}
-	_, err = w.do(w.gateway, step{callback.host, memberPath, withCookies(a.cookies), http.StatusOK})
+	_, err = w.do(w.gateway, step{last.host, memberPath, withCookies(cookies), http.StatusOK})
 	return err
 }
 
-// plainly is what a login is compared with: so many redirects, and a page from the upstream.
-func (w *walker) plainly(redirects int) error {
-	for range redirects {
-		if _, err := w.do(w.gateway, pageOf(redirHost)); err != nil {
-			return err
+// toCookie walks from the first request to the session's cookie.
+func (w *walker) toCookie(callback func(*walker) (step, error)) error {
+	_, _, err := w.signIn(callback)
+	return err
+}
+
+func (w *walker) signIn(callback func(*walker) (step, error)) (last step, cookies string, err error) {
+	if last, err = callback(w); err != nil {
+		return step{}, "", err
+	}
+	a, err := w.do(w.gateway, last)
+	return last, a.cookies, err
+}
+
+// plainly is what a login is compared with: so many redirects, so many behind a call to WeChat, and a page from the
+// upstream.
+func (w *walker) plainly(redirects, calls int) error {
+	for host, n := range map[string]int{redirHost: redirects, callHost: calls} {
+		for range n {
+			if _, err := w.do(w.gateway, pageOf(host)); err != nil {
+				return err
+			}
 		}
 	}
 	_, err := w.do(w.gateway, step{plainHost, memberPath, browser, http.StatusOK})

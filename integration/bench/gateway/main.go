@@ -1,5 +1,5 @@
-// Command gateway is the Caddy that is measured: the standard modules, this plugin, and two handlers to compare it
-// with in the very same binary.
+// Command gateway is the Caddy that is measured: the standard modules, this plugin, and handlers to compare it with
+// in the very same binary.
 package main
 
 import (
