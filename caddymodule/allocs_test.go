@@ -1,6 +1,9 @@
 package caddymodule
 
 import (
+	"context"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -41,6 +44,17 @@ func TestAllocations(t *testing.T) {
 			a, _ := warm(t)
 			b := newBenchRequest(t, "")
 			a.Public = caddyhttp.MatchPath{"/member/*"}
+			return func() { b.serve(t, a, w, done) }, func() { _, _ = a.Public.MatchWithError(b.r) }
+		}},
+		{"an anonymous request on a public path, at a port", 0, func(t *testing.T) (serve, matcher func()) {
+			a, _ := warm(t)
+			b := newBenchRequest(t, "")
+			b.r.Host = "shop.example.org:8080"
+			b.r = b.r.WithContext(context.WithValue(b.r.Context(), http.LocalAddrContextKey, &net.TCPAddr{Port: 8080}))
+			a.Public = caddyhttp.MatchPath{"/member/*"}
+			if o := a.site.originOf(b.r); o == nil || o.name != "http://shop.example.org:8080" {
+				t.Fatalf("the site's origin is %v", o)
+			}
 			return func() { b.serve(t, a, w, done) }, func() { _, _ = a.Public.MatchWithError(b.r) }
 		}},
 		{"a page of a site behind a broker with clients", 0, func(t *testing.T) (serve, matcher func()) {

@@ -140,7 +140,8 @@ func localPort(r *http.Request, port string) bool {
 	case *net.UDPAddr:
 		n = addr.Port
 	}
-	return n != 0 && strconv.Itoa(n) == port
+	var room [20]byte
+	return n != 0 && string(strconv.AppendInt(room[:0], int64(n), 10)) == port
 }
 
 // normalOrigin returns an origin as it is compared: lower-case, ASCII, without a default port. Its host

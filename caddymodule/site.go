@@ -43,8 +43,8 @@ type site struct {
 	origins [2]originTable // of http and https
 }
 
-// originTable is the origins by the Host of requests, where that is a bare lower-case name. It is copied when
-// it changes, which it does a few times in a site's life: so that reading it takes no lock.
+// originTable is the origins by the Host of requests. It is copied when it changes, which it does a few times in a
+// site's life: so that reading it takes no lock. Making an origin anew would take ten allocations.
 type originTable struct {
 	table atomic.Pointer[map[string]*origin]
 }
@@ -72,6 +72,7 @@ func (t *originTable) add(host string, o *origin) {
 type origin struct {
 	site     *site
 	name     string // https://shop.example.org
+	port     string // in name; then a request is there only if its connection is
 	secure   bool
 	bound    bool   // the account's bound domain is this
 	callback string // where WeChat sends the user back to, up to the sealed login
@@ -207,7 +208,7 @@ func (s *site) originOf(r *http.Request) *origin {
 	if scheme == "https" {
 		secure = 1
 	}
-	if o := s.origins[secure].get(r.Host); o != nil {
+	if o := s.origins[secure].get(r.Host); o != nil && (o.port == "" || localPort(r, o.port)) {
 		return o
 	}
 	host, port, ok := splitHost(r.Host)
@@ -219,10 +220,10 @@ func (s *site) originOf(r *http.Request) *origin {
 		return nil
 	}
 	o := s.newOrigin(name, port, secure == 1)
-	if r.Host == host { // with a port it depends on the connection
+	if scheme+"://"+r.Host == name { // as browsers write it
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.origins[secure].add(host, o)
+		s.origins[secure].add(r.Host, o)
 	}
 	return o
 }
@@ -261,7 +262,7 @@ func (s *site) inWildcard(scheme, host, port string) bool {
 }
 
 func (s *site) newOrigin(name, port string, secure bool) *origin {
-	o := &origin{site: s, name: name, secure: secure, bound: s.account.bound(name)}
+	o := &origin{site: s, name: name, port: port, secure: secure, bound: s.account.bound(name)}
 	o.sessions = ticket.Sessions{
 		Keys: s.app.gateway.keys, Issuer: s.account.issuer(name), Audience: name, AppID: s.account.appID,
 		Idle: s.idle, Max: s.longest,
