@@ -257,6 +257,16 @@ func BenchmarkHandler(b *testing.B) {
 			}
 		}
 	})
+	b.Run("Caddy's path matcher", func(b *testing.B) { // part of the next one
+		public := caddyhttp.MatchPath{"/member/*"}
+		req := newBenchRequest(b, "")
+		b.ReportAllocs()
+		for b.Loop() {
+			if yes, err := public.MatchWithError(req.r); !yes || err != nil {
+				b.Fatal(yes, err)
+			}
+		}
+	})
 	b.Run("anonymous on a public path", func(b *testing.B) {
 		a, _ := warm(b)
 		a.Public = caddyhttp.MatchPath{"/member/*"}

@@ -161,11 +161,13 @@ func (b *cookieBases) hide(h http.Header) {
 			kept = append(kept, line)
 		}
 	}
-	if len(kept) == 0 {
+	switch len(kept) {
+	case len(lines): // changed in place, if at all
+	case 0:
 		delete(h, "Cookie")
-		return
+	default:
+		h["Cookie"] = kept
 	}
-	h["Cookie"] = kept
 }
 
 // hideIn returns line without the gateway's cookies. It allocates only where others stand on both sides of one.

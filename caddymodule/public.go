@@ -37,25 +37,30 @@ func isVerifyFile(path string) bool {
 // segments, //, ;params, encoded slashes, dots, backslashes and control bytes) is never public:
 // /pub/..;/member is /member to a servlet.
 func plainPath(escaped string) bool {
-	if strings.ContainsAny(escaped, ";\\") || strings.Contains(escaped, "//") {
-		return false
-	}
-	for segment := range strings.SplitSeq(escaped, "/") {
-		if segment == "." || segment == ".." {
+	for i := range len(escaped) {
+		switch rest := escaped[i+1:]; escaped[i] {
+		case ';', '\\':
 			return false
+		case '%':
+			if len(rest) < 2 || oddEscape(strings.ToLower(rest[:2])) {
+				return false
+			}
+		case '/':
+			if !plainSegment(rest) {
+				return false
+			}
 		}
 	}
-	for i := strings.IndexByte(escaped, '%'); i >= 0; {
-		if i+2 >= len(escaped) || oddEscape(strings.ToLower(escaped[i+1:i+3])) {
-			return false
-		}
-		next := strings.IndexByte(escaped[i+3:], '%')
-		if next < 0 {
-			break
-		}
-		i += 3 + next
+	return strings.HasPrefix(escaped, "/") || plainSegment(escaped)
+}
+
+// plainSegment reports whether what begins a path's segment is neither the end of an empty one nor a dot segment.
+func plainSegment(rest string) bool {
+	if rest == "" || rest[0] != '.' {
+		return rest == "" || rest[0] != '/'
 	}
-	return true
+	segment, _, _ := strings.Cut(rest, "/")
+	return segment != "." && segment != ".."
 }
 
 // oddEscape: control bytes, and % . / ; \ in disguise.
