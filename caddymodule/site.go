@@ -44,7 +44,7 @@ type site struct {
 }
 
 // originTable is the origins by the Host of requests. It is copied when it changes, which it does a few times in a
-// site's life: so that reading it takes no lock. Making an origin anew would take ten allocations.
+// site's life: so that reading it takes no lock. Making an origin for each request would take 900 ns and ten allocations more.
 type originTable struct {
 	table atomic.Pointer[map[string]*origin]
 }
