@@ -2,9 +2,11 @@ package ticket
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -26,6 +28,46 @@ func TestSealRoundTrip(t *testing.T) {
 		}
 		seen[sealed] = true
 	}
+}
+
+// attack: seals share rooms. Nothing of a text may get into another one's seal, nor a later seal into one that was
+// returned.
+func TestSealsDoNotMix(t *testing.T) {
+	const origin = "https://shop.example.org"
+	ctx, k := t.Context(), newKeyring(t, newFakeStorage(), newClock(), algHS256)
+	mustSeal(t, k, "login", "") // makes the key
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Go(func() {
+			var logins, pendings, others [200]string
+			login := func(i int) Login {
+				return Login{ID: strings.Repeat(hex.EncodeToString([]byte{byte(i)}), 16), Origin: origin, State: strings.Repeat("s", i*n)}
+			}
+			plain := func(i int) string { return strings.Repeat(string(rune('a'+n)), 200-i) }
+			var failed [3]error
+			for i := range logins {
+				logins[i], failed[0] = k.SealLogin(ctx, login(i))
+				_, _ = k.SealLogin(ctx, Login{ID: "none", Origin: strings.Repeat("x", 500)})
+				pendings[i], failed[1] = k.SealPending(ctx, origin, Pending{ID: login(i).ID, Return: []byte(plain(i))})
+				others[i], failed[2] = k.Seal(ctx, "x", []byte(plain(i)))
+				if err := errors.Join(failed[:]...); err != nil {
+					t.Error(err)
+				}
+			}
+			for i := range logins {
+				if got, err := k.OpenLogin(ctx, logins[i]); err != nil || got != login(i) {
+					t.Errorf("%+v, %v", got, err)
+				}
+				if got, err := k.OpenPending(ctx, origin, pendings[i]); err != nil || got.ID != login(i).ID || string(got.Return) != plain(i) {
+					t.Errorf("%+v, %v", got, err)
+				}
+				if got, err := k.Open(ctx, "x", others[i]); err != nil || string(got) != plain(i) {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
 
 // attack: what was sealed for one purpose is brought where another is asked for.

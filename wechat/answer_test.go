@@ -3,6 +3,7 @@ package wechat
 import (
 	"encoding/json"
 	"errors"
+	"net/url"
 	"reflect"
 	"strings"
 	"testing"
@@ -176,6 +177,42 @@ func FuzzResponse(f *testing.F) {
 		}
 		if infoErr == nil && (!utf8.ValidString(info.Nickname) || len(info.Nickname) > maxText || len(info.HeadImgURL) > maxText) {
 			t.Errorf("believed %+v", info)
+		}
+	})
+}
+
+// A short way past json.Unmarshal decides as it does.
+func FuzzText(f *testing.F) {
+	for _, seed := range []string{`"o"`, `""`, `"`, `"\u0000\ud800\"\\"`, "\"\xff\xed\xa0\x80\"", "\"\x7f\u2028<&\ufffd\"", ` "o" `, `1`, `{"a":"b"}`, "\"\x01\"", `"李娜🌸"`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		answer, err := parse(append(append([]byte(`{"openid":`), value...), '}'))
+		raw, ok := answer["openid"]
+		if err != nil || !ok {
+			return
+		}
+		var want string
+		refused := json.Unmarshal(raw, &want) != nil
+		if got, err := answer.text("openid"); (err != nil) != refused || !refused && got != want {
+			t.Errorf("%q: got %q, %v, want %q", raw, got, err, want)
+		}
+	})
+}
+
+func FuzzEscape(f *testing.F) {
+	for _, seed := range []string{"", " +%20", "https://shop.test/a?b=c&d=e#f", "-_.~", "!*'()", "李\xff\x00\n", strings.Repeat("李", 1000)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		want := strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
+		if got := escape(s); got != want {
+			t.Errorf("%q: got %q, want %q", s, got, want)
+		}
+		want = "https://open.test/connect/oauth2/authorize?appid=" + want + "&redirect_uri=" + want +
+			"&response_type=code&scope=" + ScopeBase + "&state=" + want + "#wechat_redirect"
+		if got := (&Client{AppID: s, OpenURL: "https://open.test/"}).AuthorizeURL(s, ScopeBase, s); got != want {
+			t.Errorf("%q: got %q, want %q", s, got, want)
 		}
 	})
 }

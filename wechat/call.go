@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -83,7 +84,7 @@ func (c *Client) get(ctx context.Context, path, query string) ([]byte, error) {
 	if res.StatusCode != http.StatusOK {
 		return nil, malformed(path, "HTTP status "+strconv.Itoa(res.StatusCode))
 	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	body, err := readBody(res)
 	if err != nil {
 		return nil, networkError(path, errors.Join(ctx.Err(), err))
 	}
@@ -93,20 +94,36 @@ func (c *Client) get(ctx context.Context, path, query string) ([]byte, error) {
 	return body, nil
 }
 
+// readBody reads one byte more than may be. Who does not say what encodings
+// it takes may get any: gzip is all that servers use unasked.
+func readBody(res *http.Response) ([]byte, error) {
+	var body io.Reader = res.Body
+	if strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
+		unzipped, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, err
+		}
+		body = unzipped
+	}
+	return io.ReadAll(io.LimitReader(body, maxBody+1))
+}
+
 // send follows no redirect, whoever made the client: net/http would tell the next host our URL, secret included, in
 // Referer.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
-	if c.HTTPClient == nil {
-		return shared.RoundTrip(req)
-	}
-	// As shared does, where the caller's client lets it: net/http logs in clear
-	// what comes behind an answer on a kept connection.
+	// Each call has a connection of its own, where the caller's client lets it:
+	// net/http logs in clear what comes behind an answer on a kept one.
 	req.Close = true
+	if c.HTTPClient == nil {
+		return shared.do(req)
+	}
 	// It may keep connections all the same: net/http repeats a GET by itself
 	// when one breaks under it, and WeChat would then see a code twice. A body
 	// that is not known to be empty stops that; nothing of it is sent.
 	req.Body = io.NopCloser(strings.NewReader(""))
 	client := *c.HTTPClient
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	client.CheckRedirect = noRedirect
 	return client.Do(req)
 }
+
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -2,24 +2,24 @@ package wechat
 
 import (
 	"bufio"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 )
 
 const (
 	dialTimeout      = 3 * time.Second
 	handshakeTimeout = 3 * time.Second
 	maxConns         = 128      // at once to a host: a flood of junk codes waits here, not at WeChat
-	maxHead          = 64 << 10 // bytes of an answer's header
-	maxInterim       = 5        // answers of 1xx before the answer
+	maxHead          = 64 << 10 // bytes of an answer's header, and of the answers of 1xx before it
 )
 
 // conns sends each request on a connection of its own, which ends with the answer: on a kept one an answer that
@@ -27,12 +27,12 @@ const (
 // which makes the next one cheap.
 //
 // What goes over the wire is net/http's. Its Transport, which is made to keep connections, takes two goroutines and
-// half as much CPU again for a call; it does those that go through a proxy.
+// half as much CPU again for a call; it does those that take more than a connection: a proxy's, and odd addresses'.
 type conns struct {
-	dialer  net.Dialer
-	tls     *tls.Config
-	proxied *http.Transport
-	places  sync.Map // of each host: chan struct{}
+	dialer net.Dialer
+	tls    *tls.Config
+	odd    http.Client
+	places sync.Map // of each host: chan struct{}
 }
 
 func newConns() *conns {
@@ -40,7 +40,7 @@ func newConns() *conns {
 		dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: -1}, // a call ends before a probe would be sent
 		tls:    &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
 	}
-	c.proxied = &http.Transport{
+	c.odd = http.Client{CheckRedirect: noRedirect, Transport: &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            c.dialer.DialContext,
 		TLSHandshakeTimeout:    handshakeTimeout,
@@ -48,28 +48,27 @@ func newConns() *conns {
 		DisableKeepAlives:      true,
 		MaxConnsPerHost:        maxConns,
 		MaxResponseHeaderBytes: maxHead,
-	}
+	}}
 	return c
 }
 
-// RoundTrip is that of http.RoundTripper. It sends no body. The context ends the call at any time.
-func (c *conns) RoundTrip(req *http.Request) (*http.Response, error) {
-	if proxy, err := http.ProxyFromEnvironment(req); proxy != nil || err != nil {
-		return c.proxied.RoundTrip(req)
-	}
-	if req.URL.Scheme != "http" && req.URL.Scheme != "https" {
-		return nil, errors.New("neither http nor https")
+// do sends req, which has no body and closes its connection. The context ends the call at any time. The answer's
+// body is closed once.
+func (c *conns) do(req *http.Request) (*http.Response, error) {
+	if proxy, err := http.ProxyFromEnvironment(req); proxy != nil || err != nil || !plain(req.URL) {
+		return c.odd.Do(req)
 	}
 	ctx := req.Context()
 	leave, err := c.enter(ctx, req.URL.Host)
 	if err != nil {
 		return nil, err
 	}
-	call := &call{leave: leave}
-	if call.Conn, err = c.dial(ctx, req); err != nil {
+	conn, err := c.dial(ctx, req.URL)
+	if err != nil {
 		leave()
 		return nil, err
 	}
+	call := &call{Conn: conn, leave: leave}
 	call.stop = context.AfterFunc(ctx, func() { _ = call.SetDeadline(time.Unix(1, 0)) }) // long ago: reads and writes end
 	res, err := call.ask(req)
 	if err != nil {
@@ -77,6 +76,12 @@ func (c *conns) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.Join(ctx.Err(), err)
 	}
 	return res, nil
+}
+
+// plain reports whether u names a host in ASCII, and no user: the others are net/http's to translate, or to refuse.
+func plain(u *url.URL) bool {
+	other := func(r rune) bool { return r > unicode.MaxASCII }
+	return (u.Scheme == "http" || u.Scheme == "https") && u.User == nil && u.Hostname() != "" && !strings.ContainsFunc(u.Host, other)
 }
 
 // enter waits for a place among the connections to host.
@@ -94,8 +99,8 @@ func (c *conns) enter(ctx context.Context, host string) (leave func(), err error
 	}
 }
 
-func (c *conns) dial(ctx context.Context, req *http.Request) (net.Conn, error) {
-	host, port, secure := req.URL.Hostname(), req.URL.Port(), req.URL.Scheme == "https"
+func (c *conns) dial(ctx context.Context, u *url.URL) (net.Conn, error) {
+	host, port, secure := u.Hostname(), u.Port(), u.Scheme == "https"
 	if port == "" {
 		port = map[bool]string{true: "443", false: "80"}[secure]
 	}
@@ -120,46 +125,42 @@ type call struct {
 	net.Conn
 	stop  func() bool // watching the context
 	leave func()      // the place
-	body  io.ReadCloser
+	body  io.Reader
 }
 
 func (c *call) ask(req *http.Request) (*http.Response, error) {
-	sent := *req // a RoundTripper must not change a request
-	sent.Body, sent.Close = nil, true
 	const writeSize, readSize = 1 << 10, 2 << 10 // what most calls need; net/http would take 4 KB each
 	w := bufio.NewWriterSize(c.Conn, writeSize)
-	if err := errors.Join(sent.Write(w), w.Flush()); err != nil {
+	if err := errors.Join(req.Write(w), w.Flush()); err != nil {
 		return nil, err
 	}
-	r := bufio.NewReaderSize(io.LimitReader(c.Conn, maxHead+maxBody), readSize)
-	for range maxInterim {
-		res, err := http.ReadResponse(r, &sent)
-		if err != nil {
+	limited := &io.LimitedReader{R: c.Conn, N: maxHead}
+	r := bufio.NewReaderSize(limited, readSize)
+	for {
+		res, err := http.ReadResponse(r, req)
+		switch {
+		case err != nil && limited.N <= 0:
+			return nil, errors.New("the header is too large") // and not that the other side closed early
+		case err != nil:
 			return nil, err
-		}
-		if res.StatusCode >= http.StatusOK || res.StatusCode == http.StatusSwitchingProtocols {
-			return res, c.take(res)
+		case res.StatusCode/100 != 1 || res.StatusCode == http.StatusSwitchingProtocols:
+			limited.N += maxBody
+			c.body, res.Body = res.Body, c
+			return res, nil
 		}
 	}
-	return nil, errors.New("too many interim answers")
-}
-
-// take makes the call the answer's body. Who does not say what encodings it takes may get any: gzip is all that
-// servers use unasked.
-func (c *call) take(res *http.Response) (err error) {
-	c.body, res.Body = res.Body, c
-	if strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
-		c.body, err = gzip.NewReader(c.body)
-	}
-	return err
 }
 
 // Read reads the answer's body.
 func (c *call) Read(p []byte) (int, error) { return c.body.Read(p) }
 
-// Close ends the call.
+// Close ends the call. If its context has ended, no goodbye is said: TLS would try for 5 s more if the other side
+// does not read.
 func (c *call) Close() error {
-	c.stop()
 	defer c.leave()
+	secured, ok := c.Conn.(*tls.Conn)
+	if ended := !c.stop(); ended && ok {
+		return secured.NetConn().Close()
+	}
 	return c.Conn.Close()
 }

@@ -133,6 +133,10 @@ func TestNetworkFailures(t *testing.T) {
 		"another scheme":              {"ftp://127.0.0.1", "failed"},
 		"a password in the address":   {"http://u:" + canaryProxy + "@127.0.0.1:1", "refused"},
 		"a control in the address":    {"http://127.0.0.1\n" + canaryProxy, "not a URL"},
+		"a host in another script":    {"http://bücher.invalid", "lookup xn--bcher-kva.invalid"},
+		"no host":                     {"http://", "failed"},
+		"an error without its gzip":   {answering(t, "HTTP/1.1 502 Bad Gateway\r\nContent-Encoding: gzip\r\n\r\nsorry"), "HTTP status 502"},
+		"a header that is too large":  {answering(t, "HTTP/1.1 200 OK\r\nX-Pad: "+strings.Repeat("a", 100<<10)+"\r\n\r\n{}"), "failed"},
 		"an answer that echoes":       {echoing(t), "failed"},
 		"a connection closed at once": {closing(t), "closed early"},
 	} {
@@ -209,25 +213,51 @@ func TestABrokenConnectionIsNotTriedAgain(t *testing.T) {
 	}
 }
 
+// A relay may ask for a password. It stands in the address, and goes to the relay alone.
+func TestUserInfoIsSent(t *testing.T) {
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "u" || password != "p" || r.URL.Path != "/to/sns/auth" {
+			t.Errorf("%s from %q with %q", r.URL.Path, user, password)
+		}
+		io.WriteString(w, `{"errcode":0}`)
+	}))
+	defer ts.Close()
+	c := &wechat.Client{AppID: appID, Secret: secret, APIURL: strings.Replace(ts.URL, "//", "//u:p@", 1) + "/to/"}
+	if err := c.CheckToken(t.Context(), "t", "o"); err != nil {
+		t.Error(err)
+	}
+}
+
 // The environment is read once in a process, and never for the loopback: a
 // process of its own calls WeChat's real name through a proxy that refuses.
 func TestProxyFromEnvironment(t *testing.T) {
 	if proxy := os.Getenv("WECHAT_TEST_PROXY"); proxy != "" {
-		_, err := (&wechat.Client{AppID: appID, Secret: secret, APIURL: "http://api.weixin.qq.com"}).Exchange(t.Context(), canaryCode)
-		fmt.Println("answer:", err)
+		for _, address := range []string{"http://api.weixin.qq.com", "https://api.weixin.qq.com", "http://direct.invalid"} {
+			_, err := (&wechat.Client{AppID: appID, Secret: secret, APIURL: address}).Exchange(t.Context(), canaryCode)
+			mustNotLeak(t, err)
+			fmt.Println("answer:", err)
+		}
 		return
 	}
-	var host atomic.Value
+	var asked lockedBuffer
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host.Store(r.URL.Host)
+		fmt.Fprintln(&asked, r.Method, r.URL.Host)
+		if r.Method == http.MethodConnect {
+			http.Error(w, canaryProxy, http.StatusProxyAuthRequired)
+			return
+		}
 		io.WriteString(w, `{"errcode":40164}`)
 	}))
 	defer proxy.Close()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxyFromEnvironment$", "-test.v")
-	cmd.Env = append(os.Environ(), "WECHAT_TEST_PROXY=1", "HTTP_PROXY="+proxy.URL, "http_proxy="+proxy.URL, "NO_PROXY=", "no_proxy=")
+	cmd.Env = append(os.Environ(), "WECHAT_TEST_PROXY=1", "HTTP_PROXY="+proxy.URL, "http_proxy="+proxy.URL,
+		"HTTPS_PROXY="+proxy.URL, "https_proxy="+proxy.URL, "NO_PROXY=direct.invalid", "no_proxy=direct.invalid")
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "errcode 40164") || host.Load() != "api.weixin.qq.com" {
-		t.Errorf("%v, host %v\n%s", err, host.Load(), out)
+	if err != nil || !strings.Contains(string(out), "errcode 40164") || !strings.Contains(string(out), "lookup direct.invalid") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if want := "GET api.weixin.qq.com\nCONNECT api.weixin.qq.com:443\n"; asked.String() != want {
+		t.Errorf("the proxy was asked %q, want %q", asked.String(), want)
 	}
 }
 

@@ -95,6 +95,15 @@ func TestAnswersThatAreNotHTTP(t *testing.T) {
 	}
 }
 
+// inChunks is text, one byte a chunk.
+func inChunks(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		fmt.Fprintf(&b, "1\r\n%s\r\n", text[i:i+1])
+	}
+	return b.String()
+}
+
 // Answers that are odd as HTTP, and say clearly what they say.
 func TestOddAnswersThatCanBeRead(t *testing.T) {
 	t.Parallel()
@@ -104,6 +113,8 @@ func TestOddAnswersThatCanBeRead(t *testing.T) {
 		"as gzip":                       ok + "Content-Encoding: gzip\r\n\r\n" + gzipped(1000),
 		"in one chunk":                  ok + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(goodToken), goodToken),
 		"behind an early hint":          "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + ok + "\r\n" + goodToken,
+		"behind twenty early hints":     strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", 20) + ok + "\r\n" + goodToken,
+		"in small chunks, with trailer": ok + "Trailer: X\r\nTransfer-Encoding: chunked\r\n\r\n" + inChunks(goodToken) + "0\r\nX: y\r\n\r\n",
 		"by HTTP/1.0":                   "HTTP/1.0 200 OK\r\n\r\n" + goodToken,
 		"with a header of 8 KB":         ok + "X-Pad: " + strings.Repeat("a", 8<<10) + "\r\n\r\n" + goodToken,
 		"as HTML, by its content type":  ok + "Content-Type: text/html\r\n\r\n" + goodToken,
