@@ -62,6 +62,7 @@ func (g *gateway) caddyfile() string {
 	if g.cache != "" {
 		fmt.Fprintf(&b, "cache %s\n", g.cache)
 	}
+	b.WriteString("store memory 2GiB\n") // each login of a run is remembered for ten minutes
 	b.WriteString("session_key {\n secret {env.BENCH_SESSION_SECRET}\n}\n")
 	for i := range g.accounts {
 		b.WriteString(g.account(fmt.Sprintf("a%d", i), appID(i), "http://"+brokerHost))

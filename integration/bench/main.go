@@ -143,7 +143,7 @@ func (b *bench) runCases(ctx context.Context, cases []benchCase) error {
 		fmt.Fprint(os.Stderr, c.name, " ")
 		r, err := b.measure(ctx, c)
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
+			return fmt.Errorf("%s: %w%s", c.name, err, b.lastWords())
 		}
 		fmt.Fprintln(os.Stderr)
 		r.printRows(os.Stdout)
@@ -151,6 +151,14 @@ func (b *bench) runCases(ctx context.Context, cases []benchCase) error {
 	}
 	printGoals(os.Stdout, cases, results)
 	return nil
+}
+
+// lastWords is what the running gateway logged last.
+func (b *bench) lastWords() string {
+	if b.running == nil {
+		return ""
+	}
+	return "\nthe gateway's log ends:\n" + b.running.logTail()
 }
 
 // cpuModel is the processor's name, as the system has it.
