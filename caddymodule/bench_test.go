@@ -177,7 +177,8 @@ func (h *lookupHandler) find(lines []string) *liveSession {
 // forget makes the next request with that token a cold one.
 func (c *sessionCache) forget(token string) {
 	hash := maphash.String(c.seed, token)
-	c.hot[hash%uint64(len(c.hot))].Store(nil)
+	c.place(hash).Store(nil)
+	clear(c.seen)
 	c.cache.Del(hash)
 }
 

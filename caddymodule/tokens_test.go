@@ -47,7 +47,7 @@ func TestSessionCacheGivesOutOnlyWhatWasAskedFor(t *testing.T) {
 				t.Errorf("given out %v, want %v", got != nil, c.given)
 			}
 			cache.cache.Del(hash)
-			cache.hot[hash%uint64(len(cache.hot))].Store(s)
+			cache.place(hash).Store(s)
 			if got := cache.get(token, audience, appID, now); (got != nil) != c.given {
 				t.Errorf("given out %v by what was found last, want %v", got != nil, c.given)
 			}

@@ -73,13 +73,14 @@ func (l *wrkLoad) run(ctx context.Context, d time.Duration) (sample, error) {
 
 const passPatience = 5 * time.Minute
 
-// settle sends every line once, and once again: what is remembered of them is known then. A few lines are all sent
-// in any slice, and of what is refused nothing is remembered.
+// settle sends every line several times: who comes again is remembered then. A few lines are all sent in any slice,
+// and of what is refused nothing is remembered.
 func (l *wrkLoad) settle(ctx context.Context) error {
 	if len(l.lines) <= connections || l.fresh != nil || l.refused {
 		return nil
 	}
-	for range 2 {
+	const passes = 4
+	for range passes {
 		if _, err := l.send(ctx, passPatience, "once"); err != nil {
 			return err
 		}
