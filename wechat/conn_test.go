@@ -217,7 +217,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				const soon = 200 * time.Millisecond
-				if want == context.Canceled {
+				if errors.Is(want, context.Canceled) {
 					time.AfterFunc(soon, cancel)
 				} else {
 					client.Timeout = soon
