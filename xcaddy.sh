@@ -21,7 +21,7 @@ usage() {
       --weixin-port <n>                  the simulated WeChat's port   (or WECHAT_DEMO_WEIXIN_PORT, default 8081)
       --host <address>                   with --test: this machine's address, as the phone reaches it
 ./xcaddy.sh test                         installs what the tests need, and runs them all
-./xcaddy.sh bench [<option>...]          measures what the gateway costs, in half an hour; see integration/bench/README.md
+./xcaddy.sh bench [<option>...]          measures what the gateway costs, in 45 minutes; see integration/bench/README.md
 ./xcaddy.sh lint                         golangci-lint
 run keeps all its files in .run/ (or WECHAT_RUN_DIR) and ends with Ctrl-C.
 USAGE
