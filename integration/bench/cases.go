@@ -12,6 +12,7 @@ type benchCase struct {
 	arms    func(*gateway) ([]arm, error) // the limits, then the subject
 	goals   []goal
 	login   bool // its CPU time has a bound of its own
+	alone   bool // it has a gateway of its own: what is remembered of its logins would be collected during others' turns
 }
 
 // The arms' names.
@@ -129,7 +130,7 @@ func refusals(cookies func(*gateway) []string) func(*gateway) ([]arm, error) {
 
 func loginCases() []benchCase {
 	const across, bound = 3, 2 // redirects of the gateway
-	return []benchCase{
+	list := []benchCase{
 		{name: "callback with a code, to the cookie", setting: few, arms: stocked((*walker).codeCallback, redirHost, http.StatusFound, false)},
 		{name: "callback with a ticket, to the cookie", setting: few, arms: stocked((*walker).ticketCallback, redirHost, http.StatusFound, false)},
 		{name: "a client redeems its ticket, https", setting: few, arms: stocked((*walker).redeemable, plainHost, http.StatusOK, true)},
@@ -137,6 +138,10 @@ func loginCases() []benchCase {
 		{name: "login across domains, to the cookie", setting: few, arms: walked((*walker).toCookie, (*walker).ticketCallback, across), goals: []goal{{asMany, 0.5}}, login: true},
 		{name: "whole login on the bound domain", setting: few, arms: walked((*walker).login, (*walker).codeCallback, bound), goals: []goal{{asMany, 0.5}}, login: true},
 	}
+	for i := range list {
+		list[i].alone = true
+	}
+	return list
 }
 
 // stocked compares the last request of what is prepared with one to a host, sent by the same client.

@@ -51,6 +51,7 @@ type bench struct {
 	binary           string // the gateway's
 	upstream, wechat string // addresses
 	running          *gateway
+	full             bool // running is full of a case's logins
 }
 
 func run(ctx context.Context, args []string) error {

@@ -53,6 +53,10 @@ func (r *result) control() int { return len(r.arms) - 1 }
 // measure lets the arms of a case take turns. Every other round goes backwards, so that a machine that becomes
 // slower or faster meanwhile favours nobody.
 func (b *bench) measure(ctx context.Context, c benchCase) (*result, error) {
+	if c.alone || b.full {
+		b.stopGateway()
+	}
+	b.full = c.alone
 	g, err := b.gatewayOf(ctx, c.setting)
 	if err != nil {
 		return nil, err
