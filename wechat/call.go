@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -86,7 +87,7 @@ func (c *Client) get(ctx context.Context, path, query string) ([]byte, error) {
 	}
 	body, err := readBody(res)
 	if err != nil {
-		return nil, networkError(path, errors.Join(ctx.Err(), err))
+		return nil, networkError(path, cmp.Or(ctx.Err(), err))
 	}
 	if len(body) > maxBody {
 		return nil, malformed(path, "the body is too large")

@@ -2,6 +2,7 @@ package wechat
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -73,7 +74,7 @@ func (c *conns) do(req *http.Request) (*http.Response, error) {
 	res, err := call.ask(req)
 	if err != nil {
 		_ = call.Close()
-		return nil, errors.Join(ctx.Err(), err)
+		return nil, cmp.Or(ctx.Err(), err)
 	}
 	return res, nil
 }
