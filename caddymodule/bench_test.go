@@ -178,7 +178,7 @@ func (h *lookupHandler) find(lines []string) *liveSession {
 func (c *sessionCache) forget(token string) {
 	hash := maphash.String(c.seed, token)
 	c.place(hash).Store(nil)
-	clear(c.seen)
+	c.seen[hash/64%uint64(len(c.seen))].Store(0)
 	c.cache.Del(hash)
 }
 
