@@ -156,3 +156,20 @@ func TestRedirectURI(t *testing.T) {
 		})
 	}
 }
+
+// A site at a mapped port is told anew for each request, and changes no table on the way: that takes a lock.
+func TestMappedPortIsNotRemembered(t *testing.T) {
+	a, _ := signedInAuth(t)
+	const host = "shop.example.org:9999"
+	a.site.exact = map[string]bool{"http://" + host: true}
+	r := newBenchRequest(t, "").r // came in on port 80
+	r.Host = host
+	for range 2 {
+		if o := a.site.originOf(r); o == nil || o.name != "http://"+host {
+			t.Fatalf("the site's origin is %v", o)
+		}
+	}
+	if a.site.origins[0].get(host) != nil {
+		t.Error("what depends on the connection is remembered")
+	}
+}

@@ -44,7 +44,8 @@ type site struct {
 }
 
 // originTable is the origins by the Host of requests. It is copied when it changes, which it does a few times in a
-// site's life: so that reading it takes no lock. Making an origin for each request would take 900 ns and ten allocations more.
+// site's life: so that reading it takes no lock. Making an origin for each request would take 900 ns and ten
+// allocations more.
 type originTable struct {
 	table atomic.Pointer[map[string]*origin]
 }
@@ -72,7 +73,7 @@ func (t *originTable) add(host string, o *origin) {
 type origin struct {
 	site     *site
 	name     string // https://shop.example.org
-	port     string // in name; then a request is there only if its connection is
+	port     string // in name
 	secure   bool
 	bound    bool   // the account's bound domain is this
 	callback string // where WeChat sends the user back to, up to the sealed login
@@ -208,7 +209,7 @@ func (s *site) originOf(r *http.Request) *origin {
 	if scheme == "https" {
 		secure = 1
 	}
-	if o := s.origins[secure].get(r.Host); o != nil && (o.port == "" || localPort(r, o.port)) {
+	if o := s.origins[secure].get(r.Host); o != nil && o.isAt(r) {
 		return o
 	}
 	host, port, ok := splitHost(r.Host)
@@ -220,13 +221,16 @@ func (s *site) originOf(r *http.Request) *origin {
 		return nil
 	}
 	o := s.newOrigin(name, port, secure == 1)
-	if scheme+"://"+r.Host == name { // as browsers write it
+	if scheme+"://"+r.Host == name && o.isAt(r) { // as browsers write it
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.origins[secure].add(r.Host, o)
 	}
 	return o
 }
+
+// isAt reports whether r's connection came in on the origin's own port. What a mapped port means is decided each time.
+func (o *origin) isAt(r *http.Request) bool { return o.port == "" || localPort(r, o.port) }
 
 // mine reports whether the origin is one of the site's: one that the option `origin` lists, else an
 // exact host of its address, without a port or with the connection's own.

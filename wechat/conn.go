@@ -102,8 +102,12 @@ func (c *conns) enter(ctx context.Context, host string) (leave func(), err error
 
 func (c *conns) dial(ctx context.Context, u *url.URL) (net.Conn, error) {
 	host, port, secure := u.Hostname(), u.Port(), u.Scheme == "https"
-	if port == "" {
-		port = map[bool]string{true: "443", false: "80"}[secure]
+	switch {
+	case port != "":
+	case secure:
+		port = "443"
+	default:
+		port = "80"
 	}
 	conn, err := c.dialer.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
 	if err != nil || !secure {

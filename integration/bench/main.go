@@ -1,7 +1,7 @@
 // Command bench measures what the gateway costs beside what it stands in for: plain reverse_proxy and redir, and
 // handlers that do nothing or the least. README.md says how to read its table.
 //
-// cases.go says what is compared, measure.go how they take turns, stats.go and report.go what is made of it.
+// cases.go says what is compared, measure.go how they take turns (profile.go what that is spent on), stats.go and report.go what is made of it.
 // gateway.go and caddyfile.go run the Caddy that is measured (its main package is in gateway/), roles.go and
 // upstream.go what stands behind it. Load comes from wrk (traffic.go, wrk.go, wrk.lua), and from Go where wrk cannot:
 // protocols.go over TLS, walker.go for logins, both driven by drive.go.
@@ -44,7 +44,7 @@ type bench struct {
 	pairs  int
 	slices time.Duration // how long each is
 
-	profiles string // the folder for CPU profiles; none: they are not taken
+	profiles string // the folder for profiles; none: they are not taken
 
 	cpus             cpus
 	dir              string // everything that is written; removed at the end
@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string) error {
 	seconds := flags.Float64("seconds", 1.5, "how long a turn is")
 	only := flags.String("case", "", "a regular expression: the cases to run (default all)")
 	quick := flags.Bool("quick", false, "every case as short as can be, with fewer users: shows that it runs, and measures nothing")
-	profiles := flags.String("profile", "", "a folder: for a CPU profile of the gateway in each case, taken after its turns")
+	profiles := flags.String("profile", "", "a folder: for a CPU and an allocation profile of the gateway in each case, taken after its turns")
 	list := flags.Bool("list", false, "print the cases' names, and end")
 	if err := flags.Parse(args); err != nil {
 		return err
