@@ -1,10 +1,14 @@
 package wechat
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
+	"maps"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -179,6 +183,58 @@ func FuzzResponse(f *testing.F) {
 			t.Errorf("believed %+v", info)
 		}
 	})
+}
+
+// Cutting a body at its commas decides as encoding/json does, token by token.
+func FuzzObject(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, " {\t}\n", `{"openid":"o","x":[{"a":"}"},"]\\\""],"y":null}`, `{"a" : 1e5 , "b":-0.1,"c":{"d":{}}}`, `{"a":1,"a":null}`,
+		`{"openi\u0064":"o"}`, `{"openid":"o","OPENID":""}`, "{\"\xff\":1,\"\xfe\":2}", "\u00a0{}", "\f{}", `{}{}`, `{},`, `{"a":1,}`, `{"a"}`, `{:1}`, `[]`, `"{"`, `null`, ``,
+		"{\"\u212aey\":\"\x01\"}", `{"":""}`, `{"a":"\ud800"}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		want, wantErr := parseByTokens(body)
+		got, err := parse(body)
+		if (err != nil) != (wantErr != nil) || !maps.EqualFunc(got, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+			t.Errorf("%q: got %s, %v, want %s, %v", body, got, err, want, wantErr)
+		}
+	})
+}
+
+func parseByTokens(body []byte) (object, error) {
+	dec := json.NewDecoder(bytes.NewReader(escapeControls(body)))
+	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
+		return nil, errNotJSON
+	}
+	seen := object{}
+	for dec.More() {
+		token, err := dec.Token()
+		key, ok := token.(string)
+		if err != nil || !ok {
+			return nil, errNotJSON
+		}
+		var value json.RawMessage
+		if dec.Decode(&value) != nil {
+			return nil, errNotJSON
+		}
+		if _, twice := seen[key]; twice {
+			return nil, errDuplicate
+		}
+		if !slices.Contains(keys, key) && slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) }) {
+			return nil, errSpelling
+		}
+		seen[key] = value
+	}
+	if end, err := dec.Token(); err != nil || end != json.Delim('}') {
+		return nil, errNotJSON
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errTrailing
+	}
+	maps.DeleteFunc(seen, func(_ string, value json.RawMessage) bool { return string(value) == "null" })
+	return seen, nil
 }
 
 // A short way past json.Unmarshal decides as it does.
