@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // GuestLife is how long a snapshot visitor may look around.
@@ -23,5 +21,5 @@ func (ss *Sessions) SignGuest(ctx context.Context) (string, error) {
 
 // VerifyGuest returns nil if token is a guest's of this site, else ErrToken.
 func (ss *Sessions) VerifyGuest(ctx context.Context, token string) error {
-	return ss.Keys.verify(ctx, typGuest, token, &registered{}, jwt.WithIssuer(ss.Issuer), jwt.WithAudience(ss.Audience))
+	return ss.Keys.verify(ctx, typGuest, token, &registered{}, ss.valid())
 }
