@@ -43,6 +43,7 @@ type signKey struct {
 	private any // []byte, ed25519.PrivateKey or *ecdsa.PrivateKey
 	public  any // what verifies: []byte, ed25519.PublicKey or *ecdsa.PublicKey
 	from    int64
+	headers map[string]string // by typ: the first segment of every token that it signs
 }
 
 type signedAs struct {
@@ -59,7 +60,8 @@ func newKeyset(f keyFile, algorithm string, secrets [][]byte) (*keyset, error) {
 	}
 	for i, secret := range secrets {
 		sum := sha256.Sum256(append([]byte("wechat kid "), secret...))
-		s.addSign(&signKey{"s" + hex.EncodeToString(sum[:4]), jwt.SigningMethodHS256, secret, secret, int64(len(secrets) - i)})
+		id := "s" + hex.EncodeToString(sum[:4])
+		s.addSign(&signKey{id: id, method: jwt.SigningMethodHS256, private: secret, public: secret, from: int64(len(secrets) - i)})
 	}
 	return s, nil
 }
@@ -100,8 +102,10 @@ func (s *keyset) addSeal(k fileKey) error {
 
 func (s *keyset) addSign(key *signKey) {
 	s.signs = append(s.signs, key)
+	key.headers = map[string]string{}
 	for _, typ := range []string{typSession, typGuest} {
-		s.headers[key.header(typ)] = signedAs{key, typ}
+		header := key.header(typ)
+		key.headers[typ], s.headers[header] = header, signedAs{key, typ}
 	}
 }
 
@@ -110,7 +114,7 @@ func newSignKey(k fileKey) (*signKey, error) {
 		if len(k.Secret) < 32 {
 			return nil, fmt.Errorf("shorter than 32 bytes")
 		}
-		return &signKey{k.ID, jwt.SigningMethodHS256, k.Secret, k.Secret, k.From}, nil
+		return &signKey{id: k.ID, method: jwt.SigningMethodHS256, private: k.Secret, public: k.Secret, from: k.From}, nil
 	}
 	private, err := x509.ParsePKCS8PrivateKey(k.Secret)
 	if err != nil {
@@ -118,9 +122,9 @@ func newSignKey(k fileKey) (*signKey, error) {
 	}
 	switch p := private.(type) {
 	case ed25519.PrivateKey:
-		return &signKey{k.ID, jwt.SigningMethodEdDSA, p, p.Public(), k.From}, nil
+		return &signKey{id: k.ID, method: jwt.SigningMethodEdDSA, private: p, public: p.Public(), from: k.From}, nil
 	case *ecdsa.PrivateKey:
-		return &signKey{k.ID, jwt.SigningMethodES256, p, &p.PublicKey, k.From}, nil
+		return &signKey{id: k.ID, method: jwt.SigningMethodES256, private: p, public: &p.PublicKey, from: k.From}, nil
 	}
 	return nil, fmt.Errorf("unknown kind of key %T", private)
 }
@@ -157,7 +161,7 @@ func (s *keyset) sign(now time.Time) (best *signKey) {
 	return best
 }
 
-// header is the first segment of every token of typ that k signs; jwt writes the keys in this order.
+// header is what headers has; golang-jwt would write the keys in this order.
 func (k *signKey) header(typ string) string {
 	b, _ := json.Marshal(map[string]string{"alg": k.method.Alg(), "kid": k.id, "typ": typ})
 	return base64.RawURLEncoding.EncodeToString(b)

@@ -52,7 +52,8 @@ func (c *registered) scan(s *claimsScanner) {
 	s.number(`,"exp":`, &c.Expires)
 }
 
-func (k *Keyring) sign(ctx context.Context, typ string, claims jwt.Claims) (string, error) {
+// sign returns claims as a token of that typ.
+func (k *Keyring) sign(ctx context.Context, typ string, claims tokenClaims) (string, error) {
 	key := k.keys().sign(k.now())
 	if key == nil {
 		s, err := k.make(ctx, useSign, k.Algorithm)
@@ -61,9 +62,17 @@ func (k *Keyring) sign(ctx context.Context, typ string, claims jwt.Claims) (stri
 		}
 		key = s.sign(k.now())
 	}
-	t := jwt.NewWithClaims(key.method, claims)
-	t.Header["kid"], t.Header["typ"] = key.id, typ
-	return t.SignedString(key.private)
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", err
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	signing := key.headers[typ] + "." + encode(payload) // jwt.Token would make the header anew, which takes as long as all else
+	signature, err := key.method.Sign(signing, key.private)
+	if err != nil {
+		return "", err
+	}
+	return signing + "." + encode(signature), nil
 }
 
 // verify reads token into claims if it is one of ours, of this typ and not ended, else it returns

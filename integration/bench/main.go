@@ -56,8 +56,8 @@ type bench struct {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	pairs := flags.Int("pairs", 12, "how often a case and its limits take turns")
-	seconds := flags.Float64("seconds", 1.5, "how long a turn is")
+	pairs := flags.Int("pairs", 24, "how often a case and its limits take turns")
+	seconds := flags.Float64("seconds", 0.75, "how long a turn is")
 	only := flags.String("case", "", "a regular expression: the cases to run (default all)")
 	quick := flags.Bool("quick", false, "every case as short as can be, with fewer users: shows that it runs, and measures nothing")
 	profiles := flags.String("profile", "", "a folder: for a CPU and an allocation profile of the gateway in each case, taken after its turns")
