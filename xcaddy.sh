@@ -8,6 +8,10 @@ MODULE=github.com/caddy-wechat/caddy-wechat
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+# What xcaddy compiles with, for all that is compiled here, so that nothing is compiled twice (but with -race). No git
+# is needed, nor a checkout of one's own.
+export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx"
+
 RUN_DIR=${WECHAT_RUN_DIR:-$PWD/.run} # everything that `run` leaves behind
 CADDY=${CADDY_BIN:-$PWD/caddy}
 
@@ -93,7 +97,7 @@ run() {
 run_demo() {
 	local app_id=$1 secret=$2
 	shift 2
-	go build -buildvcs=false -o "$RUN_DIR/demo" ./integration/demo
+	go build -o "$RUN_DIR/demo" ./integration/demo
 	[[ -z $app_id ]] || export WECHAT_APP_ID=$app_id WECHAT_APP_SECRET=$secret
 	exec "$RUN_DIR/demo" --caddy "$CADDY" --dir "$RUN_DIR" "$@"
 }
@@ -118,7 +122,6 @@ example_site() {
 run_tests() {
 	need_go
 	install_for_tests
-	export GOFLAGS="${GOFLAGS:-} -buildvcs=false" # no git needed, nor a checkout of one's own
 	export WECHAT_TEST_ALL=1
 	echo "go vet ./..."
 	go vet ./...
@@ -135,20 +138,23 @@ run_tests() {
 }
 
 # race_tests runs all tests with the race detector. Those of integration take most of the time, and wait for much
-# of it: two halves of them run at once.
+# of it: three parts of them run at once, two of them when all else is done.
 race_tests() {
-	local integration name halves=("" "") half=0 other
+	local integration name parts=("" "" "") part=0 first second
 	integration=$(go list ./integration)
 	for name in $(grep -hoE '^func (Test|Fuzz)[A-Za-z0-9_]+\([tf] ' integration/*_test.go | sed 's/func //; s/(.*//'); do
-		halves[half]+="${halves[half]:+|}$name"
-		half=$((1 - half))
+		parts[part]+="${parts[part]:+|}$name"
+		part=$(((part + 1) % 3))
 	done
-	go_test "$TEST_LOGS/race.0" -race -shuffle=on -run "^(${halves[0]})\$" ./integration &
-	other=$!
+	go_test "$TEST_LOGS/race.0" -race -shuffle=on -run "^(${parts[0]})\$" ./integration &
+	first=$!
 	# shellcheck disable=SC2046 # a word a package
-	go_test "$TEST_LOGS/race.1" -race -shuffle=on $(go list ./... | grep -vxF "$integration")
-	go_test "$TEST_LOGS/race.2" -race -shuffle=on -run "^(${halves[1]})\$" ./integration
-	wait "$other"
+	go_test "$TEST_LOGS/race.other" -race -shuffle=on $(go list ./... | grep -vxF "$integration")
+	go_test "$TEST_LOGS/race.1" -race -shuffle=on -run "^(${parts[1]})\$" ./integration &
+	second=$!
+	go_test "$TEST_LOGS/race.2" -race -shuffle=on -run "^(${parts[2]})\$" ./integration
+	wait "$first"
+	wait "$second"
 }
 
 # go_test runs tests into a log, and shows of it what tells how they went.
@@ -157,6 +163,7 @@ go_test() {
 	shift
 	local shown="$*"
 	echo "go test -count=1 ${shown:0:120}"
+	[[ $1 != -race ]] || local -x CGO_ENABLED=1 # the race detector needs cgo
 	go test -v -count=1 -timeout=40m "$@" 2>&1 </dev/null | tee "$log" |
 		grep --line-buffered -E '^(ok|FAIL|\?|panic:)|^-test.shuffle| *--- (FAIL|SKIP)' || status=$?
 	((status)) || return 0
