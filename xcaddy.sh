@@ -8,10 +8,6 @@ MODULE=github.com/caddy-wechat/caddy-wechat
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# What xcaddy compiles with, for all that is compiled here, so that nothing is compiled twice (but with -race). No git
-# is needed, nor a checkout of one's own.
-export CGO_ENABLED=0 GOFLAGS="${GOFLAGS:-} -buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx"
-
 RUN_DIR=${WECHAT_RUN_DIR:-$PWD/.run} # everything that `run` leaves behind
 CADDY=${CADDY_BIN:-$PWD/caddy}
 
@@ -97,7 +93,7 @@ run() {
 run_demo() {
 	local app_id=$1 secret=$2
 	shift 2
-	go build -o "$RUN_DIR/demo" ./integration/demo
+	go build -buildvcs=false -o "$RUN_DIR/demo" ./integration/demo
 	[[ -z $app_id ]] || export WECHAT_APP_ID=$app_id WECHAT_APP_SECRET=$secret
 	exec "$RUN_DIR/demo" --caddy "$CADDY" --dir "$RUN_DIR" "$@"
 }
@@ -122,6 +118,8 @@ example_site() {
 run_tests() {
 	need_go
 	install_for_tests
+	# As xcaddy compiles, so that a build after the tests has most of it. No git is needed, nor a checkout of one's own.
+	export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath -tags=nobadger,nomysql,nopgx ${GOFLAGS:-}"
 	export WECHAT_TEST_ALL=1
 	echo "go vet ./..."
 	go vet ./...

@@ -67,7 +67,7 @@ func (k *Keyring) sign(ctx context.Context, typ string, claims tokenClaims) (str
 		return "", err
 	}
 	encode := base64.RawURLEncoding.EncodeToString
-	signing := key.headers[typ] + "." + encode(payload) // jwt.Token would make the header anew, which takes as long as all else
+	signing := key.headers[typ] + "." + encode(payload) // jwt.Token makes the header anew, which takes as long as HS256 and all else
 	signature, err := key.method.Sign(signing, key.private)
 	if err != nil {
 		return "", err

@@ -189,7 +189,7 @@ func FuzzResponse(f *testing.F) {
 func FuzzObject(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, " {\t}\n", `{"openid":"o","x":[{"a":"}"},"]\\\""],"y":null}`, `{"a" : 1e5 , "b":-0.1,"c":{"d":{}}}`, `{"a":1,"a":null}`,
-		`{"openi\u0064":"o"}`, `{"openid":"o","OPENID":""}`, "{\"\xff\":1,\"\xfe\":2}", "\u00a0{}", "\f{}", `{}{}`, `{},`, `{"a":1,}`, `{"a"}`, `{:1}`, `[]`, `"{"`, `null`, ``,
+		`{"openi\u0064":"o"}`, `{"openid":"o","OPENID":""}`, "{\"\xff\":1,\"\xfe\":2}", "\u00a0{}", "\f{}", `{}{}`, `{},`, `{"a":1,}`, `{"a"}`, `{:1}`, `[]`, `"{"`, `null`, ``, `502 Bad Gateway`, `[] {}`,
 		"{\"\u212aey\":\"\x01\"}", `{"":""}`, `{"a":"\ud800"}`,
 	} {
 		f.Add([]byte(seed))
@@ -197,7 +197,8 @@ func FuzzObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		want, wantErr := parseByTokens(body)
 		got, err := parse(body)
-		if (err != nil) != (wantErr != nil) || !maps.EqualFunc(got, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+		found := errors.Is(wantErr, errDuplicate) || errors.Is(wantErr, errSpelling) // before the body's end, which may be wrong, too
+		if (err != nil) != (wantErr != nil) || !found && !errors.Is(err, wantErr) || !maps.EqualFunc(got, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
 			t.Errorf("%q: got %s, %v, want %s, %v", body, got, err, want, wantErr)
 		}
 	})

@@ -65,7 +65,7 @@ func parseObject(body []byte, keys []string) (object, error) {
 
 func whyInvalid(body []byte) error {
 	var first json.RawMessage
-	if json.NewDecoder(bytes.NewReader(body)).Decode(&first) == nil {
+	if json.NewDecoder(bytes.NewReader(body)).Decode(&first) == nil && first[0] == '{' {
 		return errTrailing
 	}
 	return errNotJSON
