@@ -155,9 +155,10 @@ func (a *Auth) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	return next.ServeHTTP(w, r)
 }
 
-// passes is the line that decides whether a request goes on to the next handler.
+// passes is the line that decides whether a request goes on to the next handler. Who is signed in passes first: Caddy's
+// matchers take 100 ns, and ten times that where others have used the processor's caches meanwhile.
 func (a *Auth) passes(r *http.Request, v *visit) bool {
-	return !a.needsLogin(r) || v.has(a.scope) || a.passesOutside(r) || a.passesGuest(r, v)
+	return v.has(a.scope) || !a.needsLogin(r) || a.passesOutside(r) || a.passesGuest(r, v)
 }
 
 // needsLogin reports whether the matcher takes r, as it is now or as the browser sent it, and no public
