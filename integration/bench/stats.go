@@ -60,22 +60,6 @@ func (r *result) verdict(limit int) (value float64, by string) {
 	return s.rate.median / aa.rate.median, "req/s"
 }
 
-// costs are an arm's CPU times for a request, in µs, the least first.
-func (r *result) costs(a int) []float64 {
-	values := make([]float64, len(r.rounds))
-	for i, round := range r.rounds {
-		values[i] = round[a].cost()
-	}
-	slices.Sort(values)
-	return values
-}
-
-// quiet is what an arm costs when the machine is at its best: what else runs there only ever adds.
-func (r *result) quiet(a int) float64 {
-	const best = 0.1
-	return quantile(r.costs(a), best)
-}
-
 func (r *result) busy(a int) float64 {
 	return r.of(func(round []sample) float64 { return round[a].busy() }).median
 }
