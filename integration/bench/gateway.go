@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const gatewayPackage = "github.com/caddy-wechat/caddy-wechat/integration/bench/gateway"
@@ -171,18 +173,12 @@ func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 // cpu is the time that the gateway has used, to the ten milliseconds of a tick.
 func (g *gateway) cpu() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	const tick, utime, stime = 10 * time.Millisecond, 11, 12 // behind the name
-	_, rest, _ := strings.Cut(string(b), ") ")
-	fields := strings.Fields(rest)
-	var user, system time.Duration
-	if _, err := fmt.Sscan(fields[utime]+" "+fields[stime], &user, &system); err != nil {
+	const ofProcess = 2 // as clock_getcpuclockid(3) makes a clock's id
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^g.cmd.Process.Pid<<3|ofProcess), &t); err != nil {
 		return 0, fmt.Errorf("reading the gateway's CPU time: %w", err)
 	}
-	return (user + system) * tick, nil
+	return time.Duration(t.Nano()), nil
 }
 
 // resident is what the gateway has in memory, in MiB.

@@ -43,7 +43,8 @@ type result struct {
 	name     string
 	arms     []arm
 	rounds   [][]sample
-	resident float64 // MiB, at the end
+	whole    []sample // of each arm a turn without a break: what latency is taken from
+	resident float64  // MiB, at the end
 }
 
 func (r *result) limits() int  { return len(r.arms) - 2 }
@@ -71,8 +72,15 @@ func (b *bench) measure(ctx context.Context, c benchCase) (*result, error) {
 	if err := b.warmUp(ctx, g, r); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
+	if r.whole, err = b.round(ctx, g, r, false); err != nil {
+		return nil, err
+	}
+	turns := b.round
+	if isWrk(arms) {
+		turns = b.interleaved
+	}
 	for i := range b.pairs {
-		round, err := b.round(ctx, g, r, i%2 == 1)
+		round, err := turns(ctx, g, r, i%2 == 1)
 		if err != nil {
 			return nil, err
 		}
@@ -102,6 +110,17 @@ func (b *bench) warmUp(ctx context.Context, g *gateway, r *result) error {
 }
 
 func (b *bench) round(ctx context.Context, g *gateway, r *result, backwards bool) ([]sample, error) {
+	round := make([]sample, len(r.arms))
+	for _, i := range r.order(backwards) {
+		var err error
+		if round[i], err = b.slice(ctx, g, r.arms[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", r.arms[i].name, err)
+		}
+	}
+	return round, nil
+}
+
+func (r *result) order(backwards bool) []int {
 	order := make([]int, len(r.arms))
 	for i := range order {
 		order[i] = i
@@ -109,14 +128,7 @@ func (b *bench) round(ctx context.Context, g *gateway, r *result, backwards bool
 	if backwards {
 		slices.Reverse(order)
 	}
-	round := make([]sample, len(r.arms))
-	for _, i := range order {
-		var err error
-		if round[i], err = b.slice(ctx, g, r.arms[i]); err != nil {
-			return nil, fmt.Errorf("%s: %w", r.arms[i].name, err)
-		}
-	}
-	return round, nil
+	return order
 }
 
 // slice gives an arm its turn. One in which nothing was answered, on a machine that is busy, is taken again, longer.

@@ -45,7 +45,7 @@ func (s sample) late() time.Duration   { return s.p99 }
 
 // latency is in ms.
 func (r *result) latency(a int, of func(sample) time.Duration) float64 {
-	return r.of(func(round []sample) float64 { return of(round[a]).Seconds() * 1000 }).median
+	return of(r.whole[a]).Seconds() * 1000
 }
 
 func (s spread) String() string { return fmt.Sprintf("%.3f [%.3f, %.3f]", s.median, s.low, s.high) }

@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
+	"syscall"
 	"time"
 )
 
@@ -64,11 +64,14 @@ func (l *wrkLoad) prepare(ctx context.Context, d time.Duration) error {
 }
 
 func (l *wrkLoad) run(ctx context.Context, d time.Duration) (sample, error) {
-	mode := "again"
+	return l.send(ctx, d, l.mode())
+}
+
+func (l *wrkLoad) mode() string {
 	if l.fresh != nil {
-		mode = "once"
+		return "once"
 	}
-	return l.send(ctx, d, mode)
+	return "again"
 }
 
 const passPatience = 5 * time.Minute
@@ -88,57 +91,86 @@ func (l *wrkLoad) settle(ctx context.Context) error {
 	return nil
 }
 
-// send runs wrk, and ends it when its time is up or the script says that its lines are spent: wrk takes whole
-// seconds alone, and sleeps on when nothing is left to send.
+// send runs wrk for d, or until its lines are spent.
 func (l *wrkLoad) send(ctx context.Context, d time.Duration, mode string) (sample, error) {
-	cmd := exec.CommandContext(ctx, "wrk", "-t1", fmt.Sprintf("-c%d", connections), "-d10m", "--timeout", wrkTimeout,
-		"-s", l.file("script.lua"), "http://"+loopback(l.gateway.http)+"/", "--", l.file("head"), l.file("lines"), l.file("tail"), mode)
-	var failed bytes.Buffer
-	cmd.Stderr = &failed
-	out, err := cmd.StdoutPipe()
+	run, err := l.start(ctx, mode)
 	if err != nil {
 		return sample{}, err
 	}
-	if err := cmd.Start(); err != nil {
-		return sample{}, err
+	select {
+	case <-time.After(d):
+	case <-run.spent:
+	case <-ctx.Done():
 	}
-	said := watchWrk(cmd.Process, out, d)
-	if err := cmd.Wait(); err != nil {
-		return sample{}, fmt.Errorf("wrk: %w: %s%s", err, said, failed.String())
-	}
-	return l.read(said)
+	return run.finish()
 }
 
-// watchWrk ends wrk d after it has begun, and returns what it said. It does not hear the first signal where it has
-// not got around to sleeping yet.
-func watchWrk(wrk *os.Process, out io.Reader, d time.Duration) []byte {
-	const again = 20 * time.Millisecond
-	ended := make(chan struct{})
-	end := sync.OnceFunc(func() {
-		go func() {
-			for {
-				_ = wrk.Signal(os.Interrupt)
-				select {
-				case <-ended:
-					return
-				case <-time.After(again):
-				}
-			}
-		}()
-	})
-	defer close(ended)
-	var said bytes.Buffer
+// wrkRun is a running wrk. It takes whole seconds alone, and sleeps on when nothing is left to send: it is ended by a
+// signal.
+type wrkRun struct {
+	load   *wrkLoad
+	cmd    *exec.Cmd
+	failed bytes.Buffer
+	said   bytes.Buffer
+
+	begun, spent, ended chan struct{} // closed when the script says so, and when it says nothing more
+}
+
+// start returns when the first requests are sent.
+func (l *wrkLoad) start(ctx context.Context, mode string) (*wrkRun, error) {
+	run := &wrkRun{load: l, begun: make(chan struct{}), spent: make(chan struct{}), ended: make(chan struct{})}
+	run.cmd = exec.CommandContext(ctx, "wrk", "-t1", fmt.Sprintf("-c%d", connections), "-d10m", "--timeout", wrkTimeout,
+		"-s", l.file("script.lua"), "http://"+loopback(l.gateway.http)+"/", "--", l.file("head"), l.file("lines"), l.file("tail"), mode)
+	run.cmd.Stderr = &run.failed
+	out, err := run.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := run.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go run.listen(out)
+	select {
+	case <-run.begun:
+	case <-run.ended:
+	}
+	return run, nil
+}
+
+func (run *wrkRun) listen(out io.Reader) {
+	defer close(run.ended)
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		switch lines.Text() {
 		case "begun":
-			defer time.AfterFunc(d, end).Stop()
+			close(run.begun)
 		case "spent":
-			end()
+			close(run.spent)
 		default:
-			fmt.Fprintln(&said, lines.Text())
+			fmt.Fprintln(&run.said, lines.Text())
 		}
 	}
-	return said.Bytes()
+}
+
+// pause has wrk send nothing until resume. What it has sent is answered for a while yet.
+func (run *wrkRun) pause() error  { return run.cmd.Process.Signal(syscall.SIGSTOP) }
+func (run *wrkRun) resume() error { return run.cmd.Process.Signal(syscall.SIGCONT) }
+
+// finish ends wrk, which does not hear the first signal where it has not got around to sleeping yet.
+func (run *wrkRun) finish() (sample, error) {
+	const again = 20 * time.Millisecond
+	_ = run.resume() // one that has ended says why below
+	for running := true; running; {
+		_ = run.cmd.Process.Signal(os.Interrupt)
+		select {
+		case <-run.ended:
+			running = false
+		case <-time.After(again):
+		}
+	}
+	if err := run.cmd.Wait(); err != nil {
+		return sample{}, fmt.Errorf("wrk: %w: %s%s", err, run.said.Bytes(), run.failed.String())
+	}
+	return run.load.read(run.said.Bytes())
 }
 
 // read takes what the script says of the run.
