@@ -72,8 +72,8 @@ func (s *sample) add(g *gateway, send func() error) error {
 	if err := send(); err != nil {
 		return err
 	}
-	s.elapsed += time.Since(begun)
 	time.Sleep(drain)
+	s.elapsed += time.Since(begun) // with the drain, in which the gateway is idle for a part: CPU decides
 	after, err := g.cpu()
 	s.cpu += after - before
 	return err

@@ -43,7 +43,7 @@ type result struct {
 	name     string
 	arms     []arm
 	rounds   [][]sample
-	whole    []sample // of each arm a turn without a break: what latency is taken from
+	whole    []sample // of each arm a turn without a break: what req/s and latency are taken from
 	resident float64  // MiB, at the end
 }
 

@@ -27,11 +27,11 @@ func (b *bench) printHead(w io.Writer) {
 // printRows prints a row for each limit of a case.
 func (r *result) printRows(w io.Writer) {
 	aa := r.aa()
-	rate, cost := r.of(func(x []sample) float64 { return x[r.subject()].rate() }), r.cost(r.subject())
+	rate, cost := r.whole[r.subject()].rate(), r.cost(r.subject())
 	for i := range r.limits() {
 		s := r.beside(i)
 		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %.0f | %.1f | %.1f | %.2f | %.2f | %.2f | %.0f |\n",
-			r.name, r.arms[i].name, s.rate, aa.rate, s.cost, aa.cost, rate.median, cost, r.cost(i),
+			r.name, r.arms[i].name, s.rate, aa.rate, s.cost, aa.cost, rate, cost, r.cost(i),
 			r.latency(r.subject(), sample.median), r.latency(r.subject(), sample.late), r.latency(i, sample.late), r.resident)
 	}
 }
