@@ -73,7 +73,7 @@ func whyInvalid(body []byte) error {
 
 // element cuts the next key or value off members, which are an object's from behind its { or behind one of its
 // elements. The object is known to be valid JSON, or this would have to look at much more. encoding/json, token by token,
-// takes five times as long.
+// takes four times as long.
 func element(members []byte) (found, rest []byte) {
 	depth, inString := 0, false
 	for i := 0; i < len(members); i++ {

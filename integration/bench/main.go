@@ -1,7 +1,7 @@
 // Command bench measures what the gateway costs beside what it stands in for: plain reverse_proxy and redir, and
 // handlers that do nothing or the least. README.md says how to read its table.
 //
-// cases.go says what is compared, measure.go how they take turns, stats.go and report.go what is made of it, profile.go
+// cases.go says what is compared, measure.go and interleave.go how they take turns, stats.go and report.go what is made of it, profile.go
 // what a turn is spent on. gateway.go and caddyfile.go run the Caddy that is measured (its main package is in gateway/),
 // roles.go and upstream.go what stands behind it. Load comes from wrk (traffic.go, wrk.go, wrk.lua), and from Go where wrk
 // cannot: protocols.go over TLS, walker.go for logins, both driven by drive.go.
