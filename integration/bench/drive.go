@@ -5,47 +5,90 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// errNoMore ends a lane before its time: what was prepared is used up. Of a whole slice it says that nothing was answered.
+// errNoMore ends a lane before its time: what was prepared is used up. Of a whole turn it says that nothing was answered.
 var errNoMore = errors.New("nothing was left to send, or nothing was answered")
 
-// drive runs each lane again and again for d.
-func drive(ctx context.Context, d time.Duration, lanes []func() error) (sample, error) {
-	begun := time.Now()
-	times := make([][]time.Duration, len(lanes))
-	failed := make([]error, len(lanes))
+// laneRun runs each lane again and again until it is finished.
+type laneRun struct {
+	ctx    context.Context
+	begun  time.Time
+	times  [][]time.Duration // of each lane
+	failed []error
+	gate   sync.RWMutex // lanes hold it for reading while they send, and a pause for writing
+	paused bool
+	ending atomic.Bool
+	ended  chan struct{} // closed when no lane sends any more
+}
+
+func drive(ctx context.Context, lanes []func() error) *laneRun {
+	run := &laneRun{
+		ctx: ctx, begun: time.Now(), times: make([][]time.Duration, len(lanes)), failed: make([]error, len(lanes)), ended: make(chan struct{}),
+	}
 	var wg sync.WaitGroup
 	for i, lane := range lanes {
 		wg.Go(func() {
-			times[i], failed[i] = driveLane(ctx, begun.Add(d), lane)
+			for run.failed[i] == nil {
+				run.failed[i] = run.once(i, lane)
+			}
 		})
 	}
-	wg.Wait()
-	elapsed := time.Since(begun)
-	all := slices.Concat(times...)
-	if err := errors.Join(failed...); err != nil {
-		return sample{}, err
+	go func() {
+		wg.Wait()
+		close(run.ended)
+	}()
+	return run
+}
+
+// once runs a lane once; an error says that it has ended.
+func (run *laneRun) once(i int, lane func() error) error {
+	run.gate.RLock()
+	defer run.gate.RUnlock()
+	if run.ending.Load() {
+		return errNoMore
 	}
+	at := time.Now()
+	if err := errors.Join(run.ctx.Err(), lane()); err != nil {
+		return err
+	}
+	run.times[i] = append(run.times[i], time.Since(at))
+	return nil
+}
+
+// pause returns when all that was sent is answered.
+func (run *laneRun) pause() error {
+	run.gate.Lock()
+	run.paused = true
+	return nil
+}
+
+func (run *laneRun) resume() error {
+	run.paused = false
+	run.gate.Unlock()
+	return nil
+}
+
+func (run *laneRun) spent() <-chan struct{} { return run.ended }
+
+func (run *laneRun) finish() (sample, error) {
+	run.ending.Store(true)
+	if run.paused {
+		_ = run.resume()
+	}
+	<-run.ended
+	elapsed := time.Since(run.begun)
+	for _, err := range run.failed {
+		if !errors.Is(err, errNoMore) {
+			return sample{}, err
+		}
+	}
+	all := slices.Concat(run.times...)
 	if len(all) == 0 {
 		return sample{}, errNoMore
 	}
 	slices.Sort(all)
 	return sample{requests: len(all), elapsed: elapsed, p50: quantile(all, 0.5), p99: quantile(all, 0.99)}, nil
-}
-
-func driveLane(ctx context.Context, until time.Time, lane func() error) (times []time.Duration, err error) {
-	for at := time.Now(); at.Before(until) && ctx.Err() == nil; {
-		if err := lane(); err != nil {
-			if errors.Is(err, errNoMore) {
-				return times, nil
-			}
-			return nil, err
-		}
-		now := time.Now()
-		times = append(times, now.Sub(at))
-		at = now
-	}
-	return times, ctx.Err()
 }

@@ -9,13 +9,22 @@ import (
 	"time"
 )
 
-// load is what can be sent in a slice of time.
+// load is what can be sent for some time.
 type load interface {
-	prepare(ctx context.Context, d time.Duration) error // what a slice of d needs, and is not measured
-	run(ctx context.Context, d time.Duration) (sample, error)
+	prepare(ctx context.Context, d time.Duration) error // what a turn of d needs, and is not measured
+	start(ctx context.Context) (sending, error)
+	slice() time.Duration // in which it takes turns with others
 }
 
-// sample is what one slice showed.
+// sending is a load under way.
+type sending interface {
+	pause() error           // sends nothing until resume
+	resume() error          //
+	spent() <-chan struct{} // closed where all that was prepared is sent
+	finish() (sample, error)
+}
+
+// sample is what one turn showed.
 type sample struct {
 	requests int
 	elapsed  time.Duration
@@ -43,8 +52,8 @@ type result struct {
 	name     string
 	arms     []arm
 	rounds   [][]sample
-	whole    []sample // of each arm a turn without a break: what req/s and latency are taken from
-	resident float64  // MiB, at the end
+	unbroken [][]sample // rounds of turns without a break: what req/s and latency are taken from
+	resident float64    // MiB, at the end
 }
 
 func (r *result) limits() int  { return len(r.arms) - 2 }
@@ -72,20 +81,11 @@ func (b *bench) measure(ctx context.Context, c benchCase) (*result, error) {
 	if err := b.warmUp(ctx, g, r); err != nil {
 		return nil, fmt.Errorf("warming up: %w", err)
 	}
-	if r.whole, err = b.round(ctx, g, r, false); err != nil {
+	if r.unbroken, err = b.rounds(ctx, min(b.pairs, unbroken), g, r, b.round); err != nil {
 		return nil, err
 	}
-	turns := b.round
-	if isWrk(arms) {
-		turns = b.interleaved
-	}
-	for i := range b.pairs {
-		round, err := turns(ctx, g, r, i%2 == 1)
-		if err != nil {
-			return nil, err
-		}
-		r.rounds = append(r.rounds, round)
-		fmt.Fprint(os.Stderr, ".")
+	if r.rounds, err = b.rounds(ctx, b.pairs, g, r, b.interleaved); err != nil {
+		return nil, err
 	}
 	r.resident = g.resident()
 	if b.profiles != "" {
@@ -93,6 +93,24 @@ func (b *bench) measure(ctx context.Context, c benchCase) (*result, error) {
 	}
 	return r, nil
 }
+
+// unbroken is how many turns without a break each has.
+const unbroken = 5
+
+// rounds takes n rounds of one kind, every other one backwards.
+func (b *bench) rounds(ctx context.Context, n int, g *gateway, r *result, take takeRound) (rounds [][]sample, err error) {
+	for i := range n {
+		round, err := take(ctx, g, r, i%2 == 1)
+		if err != nil {
+			return nil, err
+		}
+		rounds = append(rounds, round)
+		fmt.Fprint(os.Stderr, ".")
+	}
+	return rounds, nil
+}
+
+type takeRound func(ctx context.Context, g *gateway, r *result, backwards bool) ([]sample, error)
 
 // warmUp has every connection made, every cache filled and the heap grown to its size.
 func (b *bench) warmUp(ctx context.Context, g *gateway, r *result) error {
@@ -102,7 +120,7 @@ func (b *bench) warmUp(ctx context.Context, g *gateway, r *result) error {
 				return err
 			}
 		}
-		if _, err := b.slice(ctx, g, a); err != nil {
+		if _, err := b.turn(ctx, g, a); err != nil {
 			return fmt.Errorf("%s: %w", a.name, err)
 		}
 	}
@@ -113,7 +131,7 @@ func (b *bench) round(ctx context.Context, g *gateway, r *result, backwards bool
 	round := make([]sample, len(r.arms))
 	for _, i := range r.order(backwards) {
 		var err error
-		if round[i], err = b.slice(ctx, g, r.arms[i]); err != nil {
+		if round[i], err = b.turn(ctx, g, r.arms[i]); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.arms[i].name, err)
 		}
 	}
@@ -131,12 +149,13 @@ func (r *result) order(backwards bool) []int {
 	return order
 }
 
-// slice gives an arm its turn. One in which nothing was answered, on a machine that is busy, is taken again, longer.
-func (b *bench) slice(ctx context.Context, g *gateway, a arm) (s sample, err error) {
+// turn gives an arm a turn without a break. One in which nothing was answered, on a machine that is busy, is taken
+// again, longer.
+func (b *bench) turn(ctx context.Context, g *gateway, a arm) (s sample, err error) {
 	const tries, longer = 6, 3
-	d := b.slices
+	d := b.turns
 	for range tries {
-		if s, err = b.turn(ctx, g, a, d); !errors.Is(err, errNoMore) {
+		if s, err = turnOf(ctx, g, a, d); !errors.Is(err, errNoMore) {
 			break
 		}
 		d *= longer
@@ -144,7 +163,7 @@ func (b *bench) slice(ctx context.Context, g *gateway, a arm) (s sample, err err
 	return s, err
 }
 
-func (b *bench) turn(ctx context.Context, g *gateway, a arm, d time.Duration) (sample, error) {
+func turnOf(ctx context.Context, g *gateway, a arm, d time.Duration) (sample, error) {
 	if err := a.load.prepare(ctx, d); err != nil {
 		return sample{}, err
 	}
@@ -152,13 +171,27 @@ func (b *bench) turn(ctx context.Context, g *gateway, a arm, d time.Duration) (s
 	if err != nil {
 		return sample{}, err
 	}
-	s, err := a.load.run(ctx, d)
+	run, err := a.load.start(ctx)
+	if err != nil {
+		return sample{}, err
+	}
+	s, err := sendFor(ctx, d, run)
 	if err != nil {
 		return sample{}, err
 	}
 	after, err := g.cpu()
 	s.cpu = after - before
 	return s, err
+}
+
+// sendFor ends a run after d, or when it is spent.
+func sendFor(ctx context.Context, d time.Duration, run sending) (sample, error) {
+	select {
+	case <-time.After(d):
+	case <-run.spent():
+	case <-ctx.Done():
+	}
+	return run.finish()
 }
 
 func closeLoads(arms []arm) {

@@ -31,7 +31,10 @@ func (b *bench) profile(ctx context.Context, g *gateway, r *result) error {
 			return g.writeProfile(ctx, kind, filepath.Join(b.profiles, fileName(r.name)+"."+name+".pprof"))
 		})
 	}
-	_, err := load.run(ctx, profileSeconds*time.Second)
+	run, err := load.start(ctx)
+	if err == nil {
+		_, err = sendFor(ctx, profileSeconds*time.Second, run)
+	}
 	return errors.Join(err, profiles.Wait())
 }
 

@@ -65,7 +65,9 @@ func (g *gateway) dialQUIC(ctx context.Context, _ string, cfg *tls.Config, q *qu
 
 func (l *httpLoad) prepare(context.Context, time.Duration) error { return nil }
 
-func (l *httpLoad) run(ctx context.Context, d time.Duration) (sample, error) {
+func (l *httpLoad) slice() time.Duration { return laneSlice }
+
+func (l *httpLoad) start(ctx context.Context) (sending, error) {
 	var lanes []func() error
 	for _, tr := range l.transports {
 		for range streams {
@@ -76,7 +78,7 @@ func (l *httpLoad) run(ctx context.Context, d time.Duration) (sample, error) {
 			})
 		}
 	}
-	return drive(ctx, d, lanes)
+	return drive(ctx, lanes), nil
 }
 
 func (l *httpLoad) send(ctx context.Context, tr http.RoundTripper, r *http.Request) error {

@@ -22,9 +22,11 @@ func quantile[T cmp.Ordered](sorted []T, q float64) T {
 }
 
 // of collects a figure of every round.
-func (r *result) of(figure func(round []sample) float64) spread {
-	values := make([]float64, len(r.rounds))
-	for i, round := range r.rounds {
+func (r *result) of(figure func(round []sample) float64) spread { return spreadOver(r.rounds, figure) }
+
+func spreadOver(rounds [][]sample, figure func(round []sample) float64) spread {
+	values := make([]float64, len(rounds))
+	for i, round := range rounds {
 		values[i] = figure(round)
 	}
 	return spreadOf(values)

@@ -15,7 +15,7 @@ type traffic struct {
 	rest   string // and behind it
 	lines  []string
 
-	// fresh makes n lines for a slice in which none may be seen twice. Without it lines repeat.
+	// fresh makes n lines for a turn in which none may be seen twice. Without it lines repeat.
 	fresh func(ctx context.Context, n int) ([]string, error)
 }
 

@@ -157,7 +157,7 @@ type walkLoad struct {
 	next   atomic.Int64
 }
 
-// stockRate bounds what is prepared, per second. Where it is used up, the slice is shorter.
+// stockRate bounds what is prepared, per second. Where it is used up, the turn is shorter.
 const stockRate = 5000
 
 func newWalkLoad(g *gateway) *walkLoad {
@@ -195,7 +195,9 @@ func (l *walkLoad) prepare(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-func (l *walkLoad) run(ctx context.Context, d time.Duration) (sample, error) {
+func (l *walkLoad) slice() time.Duration { return laneSlice }
+
+func (l *walkLoad) start(ctx context.Context) (sending, error) {
 	lanes := make([]func() error, len(l.walkers))
 	for i, w := range l.walkers {
 		lanes[i] = func() error {
@@ -205,7 +207,7 @@ func (l *walkLoad) run(ctx context.Context, d time.Duration) (sample, error) {
 			return l.spend(w)
 		}
 	}
-	return drive(ctx, d, lanes)
+	return drive(ctx, lanes), nil
 }
 
 func (l *walkLoad) spend(w *walker) error {

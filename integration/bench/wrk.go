@@ -21,8 +21,8 @@ const (
 	connections = 32
 	wrkTimeout  = "30s" // a busy machine must not make an answer an error
 
-	// maxRate bounds what a slice needs of lines that none may see twice, per second. Where they are used up, the
-	// slice is shorter.
+	// maxRate bounds what a turn needs of lines that none may see twice, per second. Where they are used up, the
+	// turn is shorter.
 	maxRate = 20_000
 )
 
@@ -63,20 +63,21 @@ func (l *wrkLoad) prepare(ctx context.Context, d time.Duration) error {
 	return writeLines(l.file("lines"), lines)
 }
 
-func (l *wrkLoad) run(ctx context.Context, d time.Duration) (sample, error) {
-	return l.send(ctx, d, l.mode())
+func (l *wrkLoad) slice() time.Duration { return wrkSlice }
+
+func (l *wrkLoad) start(ctx context.Context) (sending, error) {
+	if l.fresh != nil {
+		return l.startWrk(ctx, linesOnce)
+	}
+	return l.startWrk(ctx, linesAgain)
 }
 
-func (l *wrkLoad) mode() string {
-	if l.fresh != nil {
-		return "once"
-	}
-	return "again"
-}
+// What is done behind the last line: nothing, or it begins anew.
+const linesOnce, linesAgain = "once", "again"
 
 const passPatience = 5 * time.Minute
 
-// settle sends every line several times: who comes again is remembered then. A few lines are all sent in any slice,
+// settle sends every line several times: who comes again is remembered then. A few lines are all sent in any turn,
 // and of what is refused nothing is remembered.
 func (l *wrkLoad) settle(ctx context.Context) error {
 	if len(l.lines) <= connections || l.fresh != nil || l.refused {
@@ -84,25 +85,15 @@ func (l *wrkLoad) settle(ctx context.Context) error {
 	}
 	const passes = 4
 	for range passes {
-		if _, err := l.send(ctx, passPatience, "once"); err != nil {
+		run, err := l.startWrk(ctx, linesOnce)
+		if err != nil {
+			return err
+		}
+		if _, err := sendFor(ctx, passPatience, run); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// send runs wrk for d, or until its lines are spent.
-func (l *wrkLoad) send(ctx context.Context, d time.Duration, mode string) (sample, error) {
-	run, err := l.start(ctx, mode)
-	if err != nil {
-		return sample{}, err
-	}
-	select {
-	case <-time.After(d):
-	case <-run.spent:
-	case <-ctx.Done():
-	}
-	return run.finish()
 }
 
 // wrkRun is a running wrk. It takes whole seconds alone, and sleeps on when nothing is left to send: it is ended by a
@@ -113,12 +104,12 @@ type wrkRun struct {
 	failed bytes.Buffer
 	said   bytes.Buffer
 
-	begun, spent, ended chan struct{} // closed when the script says so, and when it says nothing more
+	begun, allSent, ended chan struct{} // closed when the script says so, and when it says nothing more
 }
 
-// start returns when the first requests are sent.
-func (l *wrkLoad) start(ctx context.Context, mode string) (*wrkRun, error) {
-	run := &wrkRun{load: l, begun: make(chan struct{}), spent: make(chan struct{}), ended: make(chan struct{})}
+// startWrk returns when the first requests are sent.
+func (l *wrkLoad) startWrk(ctx context.Context, mode string) (*wrkRun, error) {
+	run := &wrkRun{load: l, begun: make(chan struct{}), allSent: make(chan struct{}), ended: make(chan struct{})}
 	run.cmd = exec.CommandContext(ctx, "wrk", "-t1", fmt.Sprintf("-c%d", connections), "-d10m", "--timeout", wrkTimeout,
 		"-s", l.file("script.lua"), "http://"+loopback(l.gateway.http)+"/", "--", l.file("head"), l.file("lines"), l.file("tail"), mode)
 	run.cmd.Stderr = &run.failed
@@ -144,7 +135,7 @@ func (run *wrkRun) listen(out io.Reader) {
 		case "begun":
 			close(run.begun)
 		case "spent":
-			close(run.spent)
+			close(run.allSent)
 		default:
 			fmt.Fprintln(&run.said, lines.Text())
 		}
@@ -154,6 +145,8 @@ func (run *wrkRun) listen(out io.Reader) {
 // pause has wrk send nothing until resume. What it has sent is answered for a while yet.
 func (run *wrkRun) pause() error  { return run.cmd.Process.Signal(syscall.SIGSTOP) }
 func (run *wrkRun) resume() error { return run.cmd.Process.Signal(syscall.SIGCONT) }
+
+func (run *wrkRun) spent() <-chan struct{} { return run.allSent }
 
 // finish ends wrk, which does not hear the first signal where it has not got around to sleeping yet.
 func (run *wrkRun) finish() (sample, error) {
