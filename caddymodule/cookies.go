@@ -215,11 +215,11 @@ func (n *cookieNames) header(name, value string, life time.Duration) string {
 	if life < 0 {
 		seconds = 0
 	}
-	s := name + "=" + value + "; Path=/; Max-Age=" + strconv.FormatInt(seconds, 10) + "; HttpOnly; SameSite=Lax"
+	flags := "; HttpOnly; SameSite=Lax"
 	if n.secure {
-		s += "; Secure"
+		flags = "; HttpOnly; SameSite=Lax; Secure"
 	}
-	return s
+	return name + "=" + value + "; Path=/; Max-Age=" + strconv.FormatInt(seconds, 10) + flags
 }
 
 // set adds a cookie to an answer of the gateway's own.
