@@ -216,7 +216,7 @@ func manyCases() []benchCase {
 	}
 	return []benchCase{
 		warm("warm, 20,000 users", setting{users: 20_000, sites: 1, accounts: 1}, goal{plain, 0.90}),
-		// The default keeps 35,000 sessions of this size.
+		// The default keeps 42,000 sessions of this size.
 		warm("warm, 100,000 users, cache 256MiB", setting{users: 100_000, cache: "256MiB", sites: 1, accounts: 1}, goal{plain, 0.90}),
 		warm("warm, 10 users, 100 sites", setting{users: 10, sites: manySites, accounts: 1}),
 		warm("warm, 10 users, 100 sites, 100 accounts", setting{users: 10, sites: manySites, accounts: manySites}),

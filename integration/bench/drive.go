@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// errNoMore ends a lane before its time: what was prepared is used up. Of a whole turn it says that nothing was answered.
+// errNoMore ends a lane: the run is being finished, or what was prepared is used up. Of a turn it says that nothing was
+// answered.
 var errNoMore = errors.New("nothing was left to send, or nothing was answered")
 
 // laneRun runs each lane again and again until it is finished.
@@ -47,11 +48,14 @@ func drive(ctx context.Context, lanes []func() error) *laneRun {
 func (run *laneRun) once(i int, lane func() error) error {
 	run.gate.RLock()
 	defer run.gate.RUnlock()
+	if err := run.ctx.Err(); err != nil {
+		return err
+	}
 	if run.ending.Load() {
 		return errNoMore
 	}
 	at := time.Now()
-	if err := errors.Join(run.ctx.Err(), lane()); err != nil {
+	if err := lane(); err != nil {
 		return err
 	}
 	run.times[i] = append(run.times[i], time.Since(at))

@@ -171,7 +171,7 @@ func tlsConfig(host string) *tls.Config {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// cpu is the time that the gateway has used, to the ten milliseconds of a tick.
+// cpu is the time that the gateway has used, by its process's clock.
 func (g *gateway) cpu() (time.Duration, error) {
 	const ofProcess = 2 // as clock_getcpuclockid(3) makes a clock's id
 	var t unix.Timespec

@@ -2,24 +2,28 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
 const (
-	wrkSlice  = 12 * time.Millisecond // how long an arm has the gateway to itself before the next one does
-	laneSlice = 50 * time.Millisecond // the same, where pauses wait for answers; in 12 ms, HTTP/3 cost 0.7 or 1.0 of its limit by chance
-	drain     = 5 * time.Millisecond  // what is under way when wrk pauses is answered by then
+	slice = 100 * time.Millisecond // how long an arm has the gateway to itself before the next one does
+	drain = 10 * time.Millisecond  // what is under way when wrk pauses is answered by then
 )
 
 // interleaved is a round in which the arms share out their turns among each other, a little of each at a time: where
-// others have the processor's caches, a request takes twice as long for some tenths of a second, and then all have a
-// part of that.
+// others have the processor's caches, a request takes half as long again for some tenths of a second, and then all have
+// a part of that.
 func (b *bench) interleaved(ctx context.Context, g *gateway, r *result, backwards bool) ([]sample, error) {
+	return longer(b.turn, func(turn time.Duration) ([]sample, error) { return interleave(ctx, g, r, backwards, turn) })
+}
+
+func interleave(ctx context.Context, g *gateway, r *result, backwards bool, turn time.Duration) ([]sample, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends what an error leaves
+	defer cancel() // ends a wrk that an error leaves
 	runs, round := make([]sending, len(r.arms)), make([]sample, len(r.arms))
 	for i, a := range r.arms {
-		if err := a.load.prepare(ctx, b.turns); err != nil {
+		if err := a.load.prepare(ctx, turn); err != nil {
 			return nil, err
 		}
 		err := round[i].add(g, func() (err error) {
@@ -32,10 +36,9 @@ func (b *bench) interleaved(ctx context.Context, g *gateway, r *result, backward
 			return nil, err
 		}
 	}
-	slice := r.arms[0].load.slice()
-	for turn := time.Duration(0); turn < b.turns; turn += slice {
+	for at := time.Duration(0); at < turn && !anySpent(runs); at += slice {
 		for _, i := range r.order(backwards) {
-			if err := round[i].add(g, func() error { return aWhile(runs[i], slice) }); err != nil {
+			if err := round[i].add(g, func() error { return aWhile(runs[i]) }); err != nil {
 				return nil, err
 			}
 		}
@@ -71,10 +74,22 @@ func (s *sample) add(g *gateway, send func() error) error {
 	return err
 }
 
-func aWhile(run sending, d time.Duration) error {
+// aWhile sends for a slice.
+func aWhile(run sending) error {
 	if err := run.resume(); err != nil {
 		return err
 	}
-	time.Sleep(d)
+	time.Sleep(slice)
 	return run.pause()
+}
+
+func anySpent(runs []sending) bool {
+	return slices.ContainsFunc(runs, func(run sending) bool {
+		select {
+		case <-run.spent():
+			return true
+		default:
+			return false
+		}
+	})
 }

@@ -42,7 +42,7 @@ func exitOn(err error) {
 // bench is a run.
 type bench struct {
 	pairs int
-	turns time.Duration // how long each is
+	turn  time.Duration // how long each has in a pair
 
 	profiles string // the folder for profiles; none: they are not taken
 
@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string) error {
 	if *pairs < 1 || *seconds <= 0 {
 		return errors.New("-pairs and -seconds must be more than 0")
 	}
-	b := &bench{pairs: *pairs, turns: time.Duration(*seconds * float64(time.Second)), profiles: *profiles}
+	b := &bench{pairs: *pairs, turn: time.Duration(*seconds * float64(time.Second)), profiles: *profiles}
 	cases, err := chosen(*only)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func chosen(only string) (cases []benchCase, err error) {
 
 func (b *bench) makeQuick(cases []benchCase) {
 	const users, turn = 100, 50 * time.Millisecond
-	b.pairs, b.turns = 1, turn
+	b.pairs, b.turn = 1, turn
 	for i := range cases {
 		cases[i].setting.users = min(users, cases[i].setting.users)
 	}

@@ -13,7 +13,6 @@ import (
 type load interface {
 	prepare(ctx context.Context, d time.Duration) error // what a turn of d needs, and is not measured
 	start(ctx context.Context) (sending, error)
-	slice() time.Duration // in which it takes turns with others
 }
 
 // sending is a load under way.
@@ -52,7 +51,7 @@ type result struct {
 	name     string
 	arms     []arm
 	rounds   [][]sample
-	unbroken [][]sample // rounds of turns without a break: what req/s and latency are taken from
+	unbroken [][]sample // rounds of turns without a break: what is no ratio is taken from them
 	resident float64    // MiB, at the end
 }
 
@@ -120,7 +119,7 @@ func (b *bench) warmUp(ctx context.Context, g *gateway, r *result) error {
 				return err
 			}
 		}
-		if _, err := b.turn(ctx, g, a); err != nil {
+		if _, err := b.whole(ctx, g, a); err != nil {
 			return fmt.Errorf("%s: %w", a.name, err)
 		}
 	}
@@ -131,7 +130,7 @@ func (b *bench) round(ctx context.Context, g *gateway, r *result, backwards bool
 	round := make([]sample, len(r.arms))
 	for _, i := range r.order(backwards) {
 		var err error
-		if round[i], err = b.turn(ctx, g, r.arms[i]); err != nil {
+		if round[i], err = b.whole(ctx, g, r.arms[i]); err != nil {
 			return nil, fmt.Errorf("%s: %w", r.arms[i].name, err)
 		}
 	}
@@ -149,18 +148,21 @@ func (r *result) order(backwards bool) []int {
 	return order
 }
 
-// turn gives an arm a turn without a break. One in which nothing was answered, on a machine that is busy, is taken
-// again, longer.
-func (b *bench) turn(ctx context.Context, g *gateway, a arm) (s sample, err error) {
-	const tries, longer = 6, 3
-	d := b.turns
+// whole gives an arm a turn without a break.
+func (b *bench) whole(ctx context.Context, g *gateway, a arm) (sample, error) {
+	return longer(b.turn, func(turn time.Duration) (sample, error) { return turnOf(ctx, g, a, turn) })
+}
+
+// longer takes a turn again, longer, where nothing was answered in it on a machine that is busy.
+func longer[T any](turn time.Duration, take func(time.Duration) (T, error)) (taken T, err error) {
+	const tries, times = 6, 3
 	for range tries {
-		if s, err = turnOf(ctx, g, a, d); !errors.Is(err, errNoMore) {
+		if taken, err = take(turn); !errors.Is(err, errNoMore) {
 			break
 		}
-		d *= longer
+		turn *= times
 	}
-	return s, err
+	return taken, err
 }
 
 func turnOf(ctx context.Context, g *gateway, a arm, d time.Duration) (sample, error) {

@@ -65,8 +65,6 @@ func (g *gateway) dialQUIC(ctx context.Context, _ string, cfg *tls.Config, q *qu
 
 func (l *httpLoad) prepare(context.Context, time.Duration) error { return nil }
 
-func (l *httpLoad) slice() time.Duration { return laneSlice }
-
 func (l *httpLoad) start(ctx context.Context) (sending, error) {
 	var lanes []func() error
 	for _, tr := range l.transports {

@@ -19,7 +19,7 @@ const maxLoginCost = 350
 func (b *bench) printHead(w io.Writer) {
 	fmt.Fprintf(w, "%s, %s/%s, %s, %d CPUs of %s; %s.\n", time.Now().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH,
 		runtime.Version(), runtime.NumCPU(), cpuModel(), b.cpus)
-	fmt.Fprintf(w, "%d pairs, %s each; %d connections.\n\n", b.pairs, b.turns, connections)
+	fmt.Fprintf(w, "%d pairs, %s each; %d connections.\n\n", b.pairs, b.turn, connections)
 	fmt.Fprintln(w, "| case | beside | req/s ratio | A/A | CPU ratio | A/A | req/s | CPU µs | beside: µs | p50 ms | p99 ms | beside: p99 | MiB |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|")
 }
@@ -27,27 +27,24 @@ func (b *bench) printHead(w io.Writer) {
 // printRows prints a row for each limit of a case.
 func (r *result) printRows(w io.Writer) {
 	aa := r.aa()
-	cost := r.cost(r.subject())
 	for i := range r.limits() {
 		s := r.beside(i)
 		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %.0f | %.1f | %.1f | %.2f | %.2f | %.2f | %.0f |\n",
-			r.name, r.arms[i].name, s.rate, aa.rate, s.cost, aa.cost, r.usual(r.subject(), sample.rate), cost, r.cost(i),
-			r.usual(r.subject(), sample.median), r.usual(r.subject(), sample.late), r.usual(i, sample.late), r.resident)
+			r.name, r.arms[i].name, s.rate, aa.rate, s.cost, aa.cost, r.usual(r.subject(), sample.rate), r.cost(r.subject()), r.cost(i),
+			r.usual(r.subject(), sample.p50ms), r.usual(r.subject(), sample.p99ms), r.usual(i, sample.p99ms), r.resident)
 	}
 }
 
-func (r *result) cost(a int) float64 {
-	return r.of(func(round []sample) float64 { return round[a].cost() }).median
-}
+// cost is in µs of CPU.
+func (r *result) cost(a int) float64 { return r.usual(a, sample.cost) }
 
 // usual is the median of an arm's turns without a break.
 func (r *result) usual(a int, figure func(sample) float64) float64 {
 	return spreadOver(r.unbroken, func(round []sample) float64 { return figure(round[a]) }).median
 }
 
-// In ms.
-func (s sample) median() float64 { return s.p50.Seconds() * 1000 }
-func (s sample) late() float64   { return s.p99.Seconds() * 1000 }
+func (s sample) p50ms() float64 { return s.p50.Seconds() * 1000 }
+func (s sample) p99ms() float64 { return s.p99.Seconds() * 1000 }
 
 func (s spread) String() string { return fmt.Sprintf("%.3f [%.3f, %.3f]", s.median, s.low, s.high) }
 

@@ -195,8 +195,6 @@ func (l *walkLoad) prepare(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-func (l *walkLoad) slice() time.Duration { return laneSlice }
-
 func (l *walkLoad) start(ctx context.Context) (sending, error) {
 	lanes := make([]func() error, len(l.walkers))
 	for i, w := range l.walkers {

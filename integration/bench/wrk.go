@@ -63,8 +63,6 @@ func (l *wrkLoad) prepare(ctx context.Context, d time.Duration) error {
 	return writeLines(l.file("lines"), lines)
 }
 
-func (l *wrkLoad) slice() time.Duration { return wrkSlice }
-
 func (l *wrkLoad) start(ctx context.Context) (sending, error) {
 	if l.fresh != nil {
 		return l.startWrk(ctx, linesOnce)

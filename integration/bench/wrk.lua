@@ -3,7 +3,7 @@
 
 local head, tail, lines, at, sent, once, spent = "", "", {}, 0, 0, false, false
 
--- say tells whoever started wrk what it cannot see: it times the slice, and ends it. In one piece, as wrk's own words
+-- say tells whoever started wrk what it cannot see: it times the turn, and ends it. In one piece, as wrk's own words
 -- come from another thread.
 local function say(word)
   io.write(word .. "\n")

@@ -88,8 +88,8 @@ export async function cookieless({ locale = 'zh-CN' } = {}) {
 }
 
 /**
- * launchCookieless tries again where Chromium dies of a segmentation fault before it shows a page: 2 of 60 starts
- * from a profile that was not its own did, none of 160 others.
+ * launchCookieless tries again, and says so, where Chromium dies of a segmentation fault before it shows a page: 2 of
+ * 60 starts from a profile that was not its own did, none of 160 others.
  */
 async function launchCookieless(options, tries = 4) {
   const dir = await mkdtemp(join(tmpdir(), 'chromium-'));
@@ -98,9 +98,10 @@ async function launchCookieless(options, tries = 4) {
   try {
     return { context: await chromium.launchPersistentContext(dir, options), dir };
   } catch (error) {
-    await rm(dir, { recursive: true, force: true });
-    if (tries > 1 && /signal=SIG(SEGV|TRAP)/.test(error.message)) return launchCookieless(options, tries - 1);
-    throw error;
+    await rm(dir, { recursive: true, force: true, maxRetries: 5 });
+    if (tries === 1 || !/signal=SIGSEGV/.test(error.message)) throw error;
+    console.error('Chromium died as it started, and is started again');
+    return launchCookieless(options, tries - 1);
   }
 }
 
