@@ -17,8 +17,8 @@ type load interface {
 
 // sending is a load under way.
 type sending interface {
-	pause() error           // sends nothing until resume
-	resume() error          //
+	pause() error // sends nothing until resume
+	resume() error
 	spent() <-chan struct{} // closed where all that was prepared is sent
 	finish() (sample, error)
 }
