@@ -148,13 +148,9 @@ func loginCases() []benchCase {
 func stocked(stock func(*walker) (step, error), host string, status int, secure bool) func(*gateway) ([]arm, error) {
 	return func(g *gateway) ([]arm, error) {
 		limit, subject := newWalkLoad(g), newWalkLoad(g)
-		subject.stock, subject.secure = stock, secure
+		subject.stock = stock
 		limit.walk = func(w *walker) error {
-			to := w.gateway
-			if secure {
-				to = w.secure
-			}
-			_, err := w.do(to, step{host, memberPath, browser, status})
+			_, err := w.do(step{host, memberPath, browser, status, secure})
 			return err
 		}
 		name := redirect

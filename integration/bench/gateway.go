@@ -33,7 +33,7 @@ func buildGateway(ctx context.Context, path string) error {
 type gateway struct {
 	setting
 	dir              string // all its files
-	http, https      int    // ports on the loopback
+	http, https      int    // ports, on addresses of the loopback
 	upstream, wechat string // addresses
 	tokens           []string
 	secureTokens     []string // of the same many people on https
@@ -153,14 +153,14 @@ func (g *gateway) stop() {
 	_ = os.RemoveAll(g.dir)
 }
 
-func (g *gateway) dial() (net.Conn, error) { return net.Dial("tcp", loopback(g.http)) }
-
-// lane leads to the gateway over http; secureLane over https, for one host.
-func (g *gateway) lane() *lane { return &lane{dial: g.dial} }
+// lane leads to a host over http, secureLane over https.
+func (g *gateway) lane(host string) *lane {
+	return &lane{dial: func() (net.Conn, error) { return net.Dial("tcp", g.address(host, g.http)) }}
+}
 
 func (g *gateway) secureLane(host string) *lane {
 	return &lane{dial: func() (net.Conn, error) {
-		return tls.Dial("tcp", loopback(g.https), tlsConfig(host))
+		return tls.Dial("tcp", g.address(host, g.https), tlsConfig(host))
 	}}
 }
 
@@ -168,8 +168,6 @@ func (g *gateway) secureLane(host string) *lane {
 func tlsConfig(host string) *tls.Config {
 	return &tls.Config{ServerName: host, InsecureSkipVerify: true}
 }
-
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // cpu is the time that the gateway has used, by its process's clock.
 func (g *gateway) cpu() (time.Duration, error) {
@@ -190,6 +188,8 @@ func (g *gateway) resident() float64 {
 	return kib / 1024
 }
 
+const loopback = "127.0.0.1"
+
 // twoFreePorts finds ports below those that the system hands out to others.
 func twoFreePorts() (first, second int, err error) {
 	const low, many, tries = 10_000, 20_000, 100
@@ -203,7 +203,7 @@ func twoFreePorts() (first, second int, err error) {
 }
 
 func isFree(port int) bool {
-	l, err := net.Listen("tcp", loopback(port))
+	l, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(port)))
 	if err != nil {
 		return false
 	}

@@ -228,11 +228,11 @@ func (b *bench) stopGateway() {
 
 // checkIdentity looks at the upstream whether those who are compared do their work.
 func (g *gateway) checkIdentity() error {
-	l := g.lane()
-	defer l.close()
 	cookie := "Cookie: " + cookieBefore + g.tokens[0] + cookieAfter + "\r\n"
 	for host, known := range map[string]bool{plainHost: false, emptyHost: false, lookupHost: true, shopHost: true} {
+		l := g.lane(host)
 		a, err := l.get(host, whoami, browser+cookie)
+		l.close()
 		if err != nil {
 			return err
 		}

@@ -47,20 +47,18 @@ func newHTTPLoad(g *gateway, version int, host string, t traffic, status int) (*
 func (g *gateway) transport(version int, host string) http.RoundTripper {
 	cfg := tlsConfig(host)
 	if version == 3 {
-		return &http3.Transport{TLSClientConfig: cfg, DisableCompression: true, Dial: g.dialQUIC}
+		return &http3.Transport{TLSClientConfig: cfg, DisableCompression: true, Dial: func(ctx context.Context, _ string, cfg *tls.Config, q *quic.Config) (*quic.Conn, error) {
+			return quic.DialAddrEarly(ctx, g.address(host, g.https), cfg, q)
+		}}
 	}
 	tr := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, network, loopback(g.https))
+			return d.DialContext(ctx, network, g.address(host, g.https))
 		},
 		TLSClientConfig: cfg, DisableCompression: true, MaxIdleConnsPerHost: streams, ForceAttemptHTTP2: version == 2,
 	}
 	return tr
-}
-
-func (g *gateway) dialQUIC(ctx context.Context, _ string, cfg *tls.Config, q *quic.Config) (*quic.Conn, error) {
-	return quic.DialAddrEarly(ctx, loopback(g.https), cfg, q)
 }
 
 func (l *httpLoad) prepare(context.Context, time.Duration) error { return nil }

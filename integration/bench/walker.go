@@ -11,19 +11,38 @@ import (
 	"time"
 )
 
-// walker is a browser's connections during logins: to the gateway over http and https, and to WeChat.
+// walker is a browser's connections during logins, one to each host.
 type walker struct {
-	gateway, secure, wechat *lane
+	gateway *gateway
+	lanes   map[string]*lane
 }
 
 // step is one request of a login, and what must come of it.
 type step struct {
 	host, path, header string
 	status             int
+	secure             bool // over https
 }
 
-func (w *walker) do(l *lane, s step) (answer, error) {
-	a, err := l.get(s.host, s.path, s.header)
+// lane is the walker's connection to a step's host. What is none of the gateway's is WeChat's.
+func (w *walker) lane(s step) *lane {
+	l := w.lanes[s.host]
+	switch {
+	case l != nil:
+		return l
+	case s.host == w.gateway.wechat:
+		l = &lane{dial: func() (net.Conn, error) { return net.Dial("tcp", s.host) }}
+	case s.secure:
+		l = w.gateway.secureLane(s.host)
+	default:
+		l = w.gateway.lane(s.host)
+	}
+	w.lanes[s.host] = l
+	return l
+}
+
+func (w *walker) do(s step) (answer, error) {
+	a, err := w.lane(s).get(s.host, s.path, s.header)
 	if err == nil && a.status != s.status {
 		err = fmt.Errorf("%s%.40s: status %d, want %d", s.host, s.path, a.status, s.status)
 	}
@@ -36,7 +55,7 @@ func follow(a answer, cookies string, status int) (step, error) {
 	if err != nil || u.Host == "" {
 		return step{}, fmt.Errorf("an answer does not lead on, but to %.40q", a.location)
 	}
-	return step{u.Host, u.RequestURI(), withCookies(cookies), status}, nil
+	return step{u.Host, u.RequestURI(), withCookies(cookies), status, u.Scheme == "https"}, nil
 }
 
 func withCookies(cookies string) string {
@@ -46,9 +65,9 @@ func withCookies(cookies string) string {
 	return browser + "Cookie: " + cookies + "\r\n"
 }
 
-// begin starts a login on a connection, has WeChat agree, and returns the callback that WeChat leads to.
-func (w *walker) begin(l *lane, start step, status int) (callback step, cookies string, err error) {
-	a, err := w.do(l, start)
+// begin starts a login, has WeChat agree, and returns the callback that WeChat leads to.
+func (w *walker) begin(start step, status int) (callback step, cookies string, err error) {
+	a, err := w.do(start)
 	if err != nil {
 		return step{}, "", err
 	}
@@ -56,7 +75,7 @@ func (w *walker) begin(l *lane, start step, status int) (callback step, cookies 
 	if err != nil {
 		return step{}, "", err
 	}
-	agreed, err := w.do(w.wechat, authorize)
+	agreed, err := w.do(authorize)
 	if err != nil {
 		return step{}, "", err
 	}
@@ -66,18 +85,18 @@ func (w *walker) begin(l *lane, start step, status int) (callback step, cookies 
 
 // codeCallback is the last step but one of a login on the bound domain: the code becomes a session.
 func (w *walker) codeCallback() (step, error) {
-	callback, _, err := w.begin(w.gateway, pageOf(brokerHost), http.StatusSeeOther)
+	callback, _, err := w.begin(pageOf(brokerHost), http.StatusSeeOther)
 	return callback, err
 }
 
 // ticketCallback is that of a login across domains: the ticket becomes a session.
 func (w *walker) ticketCallback() (step, error) {
-	brokers, cookies, err := w.begin(w.gateway, pageOf(shopHost), http.StatusFound)
+	brokers, cookies, err := w.begin(pageOf(shopHost), http.StatusFound)
 	if err != nil {
 		return step{}, err
 	}
 	brokers.header = browser // the site's cookie stays with the site
-	a, err := w.do(w.gateway, brokers)
+	a, err := w.do(brokers)
 	if err != nil {
 		return step{}, err
 	}
@@ -87,13 +106,13 @@ func (w *walker) ticketCallback() (step, error) {
 // redeemable is the request with which a client redeems a ticket.
 func (w *walker) redeemable() (step, error) {
 	start := step{
-		clientsHost, "/auth/" + clientsAppID + "?redirect_uri=" + url.QueryEscape("https://"+returnHost+"/back"), browser, http.StatusFound,
+		clientsHost, "/auth/" + clientsAppID + "?redirect_uri=" + url.QueryEscape("https://"+returnHost+"/back"), browser, http.StatusFound, true,
 	}
-	callback, _, err := w.begin(w.secure, start, http.StatusFound)
+	callback, _, err := w.begin(start, http.StatusFound)
 	if err != nil {
 		return step{}, err
 	}
-	a, err := w.do(w.secure, callback)
+	a, err := w.do(callback)
 	if err != nil {
 		return step{}, err
 	}
@@ -103,10 +122,12 @@ func (w *walker) redeemable() (step, error) {
 	}
 	r := http.Request{Header: http.Header{}}
 	r.SetBasicAuth(clientID, clientSecret)
-	return step{clientsHost, "/ticket/" + back.Query().Get("ticket"), "Authorization: " + r.Header.Get("Authorization") + "\r\n", http.StatusOK}, nil
+	return step{clientsHost, "/ticket/" + back.Query().Get("ticket"), "Authorization: " + r.Header.Get("Authorization") + "\r\n", http.StatusOK, true}, nil
 }
 
-func pageOf(host string) step { return step{host, memberPath, browser, http.StatusFound} }
+func pageOf(host string) step {
+	return step{host: host, path: memberPath, header: browser, status: http.StatusFound}
+}
 
 // login walks from the first request to the signed-in page.
 func (w *walker) login(callback func(*walker) (step, error)) error {
@@ -114,7 +135,7 @@ func (w *walker) login(callback func(*walker) (step, error)) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.do(w.gateway, step{last.host, memberPath, withCookies(cookies), http.StatusOK})
+	_, err = w.do(step{host: last.host, path: memberPath, header: withCookies(cookies), status: http.StatusOK})
 	return err
 }
 
@@ -128,7 +149,7 @@ func (w *walker) signIn(callback func(*walker) (step, error)) (last step, cookie
 	if last, err = callback(w); err != nil {
 		return step{}, "", err
 	}
-	a, err := w.do(w.gateway, last)
+	a, err := w.do(last)
 	return last, a.cookies, err
 }
 
@@ -137,12 +158,12 @@ func (w *walker) signIn(callback func(*walker) (step, error)) (last step, cookie
 func (w *walker) plainly(redirects, calls int) error {
 	for host, n := range map[string]int{redirHost: redirects, callHost: calls} {
 		for range n {
-			if _, err := w.do(w.gateway, pageOf(host)); err != nil {
+			if _, err := w.do(pageOf(host)); err != nil {
 				return err
 			}
 		}
 	}
-	_, err := w.do(w.gateway, step{plainHost, memberPath, browser, http.StatusOK})
+	_, err := w.do(step{host: plainHost, path: memberPath, header: browser, status: http.StatusOK})
 	return err
 }
 
@@ -151,10 +172,9 @@ type walkLoad struct {
 	walkers []*walker
 	walk    func(*walker) error // what is measured, or:
 
-	stock  func(*walker) (step, error) // what is done before, and returns the one request that is measured
-	secure bool                        // that one over https
-	left   []step
-	next   atomic.Int64
+	stock func(*walker) (step, error) // what is done before, and returns the one request that is measured
+	left  []step
+	next  atomic.Int64
 }
 
 // stockRate bounds what is prepared, per second. Where it is used up, the turn is shorter.
@@ -163,9 +183,7 @@ const stockRate = 5000
 func newWalkLoad(g *gateway) *walkLoad {
 	l := new(walkLoad)
 	for range connections {
-		l.walkers = append(l.walkers, &walker{g.lane(), g.secureLane(clientsHost), &lane{dial: func() (net.Conn, error) {
-			return net.Dial("tcp", g.wechat)
-		}}})
+		l.walkers = append(l.walkers, &walker{g, map[string]*lane{}})
 	}
 	return l
 }
@@ -213,18 +231,14 @@ func (l *walkLoad) spend(w *walker) error {
 	if n >= len(l.left) {
 		return errNoMore
 	}
-	to := w.gateway
-	if l.secure {
-		to = w.secure
-	}
-	_, err := w.do(to, l.left[n])
+	_, err := w.do(l.left[n])
 	return err
 }
 
 func (l *walkLoad) close() {
 	for _, w := range l.walkers {
-		w.gateway.close()
-		w.secure.close()
-		w.wechat.close()
+		for _, lane := range w.lanes {
+			lane.close()
+		}
 	}
 }

@@ -109,7 +109,7 @@ type wrkRun struct {
 func (l *wrkLoad) startWrk(ctx context.Context, mode string) (*wrkRun, error) {
 	run := &wrkRun{load: l, begun: make(chan struct{}), allSent: make(chan struct{}), ended: make(chan struct{})}
 	run.cmd = exec.CommandContext(ctx, "wrk", "-t1", fmt.Sprintf("-c%d", connections), "-d10m", "--timeout", wrkTimeout,
-		"-s", l.file("script.lua"), "http://"+loopback(l.gateway.http)+"/", "--", l.file("head"), l.file("lines"), l.file("tail"), mode)
+		"-s", l.file("script.lua"), "http://"+l.gateway.address(l.host, l.gateway.http)+"/", "--", l.file("head"), l.file("lines"), l.file("tail"), mode)
 	run.cmd.Stderr = &run.failed
 	out, err := run.cmd.StdoutPipe()
 	if err != nil {
