@@ -16,6 +16,7 @@ const (
 	emptyHost   = "empty.bench.test" // a handler that does nothing, reverse_proxy
 	lookupHost  = "looks.bench.test" // the look-up handler, reverse_proxy
 	redirHost   = "redir.bench.test" // redir
+	freshHost   = "fresh.bench.test" // redir, with another state each time
 	callHost    = "calls.bench.test" // a bare call to WeChat, redir
 	shopHost    = "shops.bench.test" // wechat_auth, reverse_proxy
 	brokerHost  = "brokr.bench.test" // the bound domain: wechat_broker, wechat_auth, reverse_proxy
@@ -23,7 +24,7 @@ const (
 	returnHost  = "retrn.bench.test" // the client's
 )
 
-var measuredHosts = []string{plainHost, emptyHost, lookupHost, redirHost, callHost, shopHost, brokerHost, clientsHost}
+var measuredHosts = []string{plainHost, emptyHost, lookupHost, redirHost, freshHost, callHost, shopHost, brokerHost, clientsHost}
 
 // address is where a host is served. Caddy tries the sites of an address one after the other, up to 1 µs each: what is
 // compared must not stand behind another. Where there are many sites they all are at one.
@@ -86,14 +87,16 @@ func (g *gateway) caddyfile() string {
 	for i := range g.sites - 1 { // before the measured ones: Caddy tries them in this order
 		b.WriteString(g.site(fmt.Sprintf("s%04d.bench.test", i), g.auth((i+1)%g.accounts)))
 	}
+	state := strings.Repeat("s", stateLength)
 	b.WriteString(g.site(emptyHost, "bench_empty") +
 		g.site(lookupHost, "bench_lookup * "+g.path("tokens")) +
 		g.site(plainHost, "") +
 		g.site(shopHost, g.auth(0)) +
 		g.site(brokerHost, "wechat_broker\n"+g.auth(0)) +
 		g.site(clientsHost, "wechat_broker clients {\n client "+clientID+" {\n secret {env.BENCH_CLIENT_SECRET}\n return_to https://"+returnHost+"/*\n scope snsapi_base\n}\n}") +
-		g.site(redirHost, "redir "+g.plainRedirect()) +
-		g.site(callHost, "bench_call * "+g.wechat+"\nredir "+g.plainRedirect()))
+		g.site(redirHost, "redir "+g.plainRedirect(state)) +
+		g.site(freshHost, "redir "+g.plainRedirect("{http.request.uuid}")) +
+		g.site(callHost, "bench_call * "+g.wechat+"\nredir "+g.plainRedirect(state)))
 	return b.String()
 }
 
@@ -112,10 +115,11 @@ func (g *gateway) site(host, directives string) string {
 	return "http://" + host + ", https://" + host + " {\nbind " + ip + "\n" + directives + "\nreverse_proxy " + g.upstream + "\n}\n"
 }
 
+const sealedLength, stateLength = 280, 32 // of what starts a login
+
 // plainRedirect is as long as what starts a login.
-func (g *gateway) plainRedirect() string {
-	const sealedLength, stateLength = 280, 32
+func (g *gateway) plainRedirect(state string) string {
 	back := "http://" + brokerHost + "/_wechat/callback?login=" + strings.Repeat("s", sealedLength)
 	return "http://" + g.wechat + "/connect/oauth2/authorize?appid=" + appID(0) + "&redirect_uri=" + url.QueryEscape(back) +
-		"&response_type=code&scope=snsapi_base&state=" + strings.Repeat("s", stateLength) + "#wechat_redirect"
+		"&response_type=code&scope=snsapi_base&state=" + state + "#wechat_redirect"
 }
