@@ -238,6 +238,7 @@ type manyLedger struct {
 	mu       sync.Mutex
 	kept     []manySession  // guarded by mu
 	ended    []manySession  // guarded by mu
+	known    int            // of ended, the first so many: every gateway has known of them; guarded by mu
 	tickets  []string       // of clients, not redeemed yet; guarded by mu
 	redeemed map[string]int // how often each client's ticket was; guarded by mu
 }

@@ -16,7 +16,7 @@ const (
 	emptyHost   = "empty.bench.test" // a handler that does nothing, reverse_proxy
 	lookupHost  = "looks.bench.test" // the look-up handler, reverse_proxy
 	redirHost   = "redir.bench.test" // redir
-	freshHost   = "fresh.bench.test" // redir, with another state each time
+	freshHost   = "fresh.bench.test" // redir, with another state each time, four bytes longer
 	callHost    = "calls.bench.test" // a bare call to WeChat, redir
 	shopHost    = "shops.bench.test" // wechat_auth, reverse_proxy
 	brokerHost  = "brokr.bench.test" // the bound domain: wechat_broker, wechat_auth, reverse_proxy

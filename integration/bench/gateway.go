@@ -107,7 +107,7 @@ const (
 // await returns once every site has its certificate and answers.
 func (g *gateway) await(ctx context.Context) error {
 	deadline := time.Now().Add(startPatience)
-	for _, host := range []string{plainHost, shopHost, redirHost, brokerHost, clientsHost} {
+	for _, host := range []string{plainHost, shopHost, redirHost, freshHost, brokerHost, clientsHost} {
 		for {
 			err := g.answers(host)
 			if err == nil {
