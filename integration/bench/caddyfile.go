@@ -26,14 +26,17 @@ const (
 
 var measuredHosts = []string{plainHost, emptyHost, lookupHost, redirHost, freshHost, callHost, shopHost, brokerHost, clientsHost}
 
-// address is where a host is served. Caddy tries the sites of an address one after the other, up to 1 µs each: what is
+// ip is the address that a host is served at. Caddy tries the sites of one after the other, up to 1 µs each: what is
 // compared must not stand behind another. Where there are many sites they all are at one.
-func (g *gateway) address(host string, port int) string {
-	ip := loopback
-	if g.sites == 1 {
-		ip = net.IPv4(127, 0, 0, byte(2+slices.Index(measuredHosts, host))).String()
+func (g *gateway) ip(host string) string {
+	if g.sites > 1 {
+		return loopback
 	}
-	return net.JoinHostPort(ip, strconv.Itoa(port))
+	return net.IPv4(127, 0, 0, byte(2+slices.Index(measuredHosts, host))).String()
+}
+
+func (g *gateway) address(host string, port int) string {
+	return net.JoinHostPort(g.ip(host), strconv.Itoa(port))
 }
 
 const (
@@ -111,8 +114,7 @@ func (g *gateway) auth(account int) string {
 }
 
 func (g *gateway) site(host, directives string) string {
-	ip, _, _ := net.SplitHostPort(g.address(host, 0))
-	return "http://" + host + ", https://" + host + " {\nbind " + ip + "\n" + directives + "\nreverse_proxy " + g.upstream + "\n}\n"
+	return "http://" + host + ", https://" + host + " {\nbind " + g.ip(host) + "\n" + directives + "\nreverse_proxy " + g.upstream + "\n}\n"
 }
 
 const sealedLength, stateLength = 280, 32 // of what starts a login
